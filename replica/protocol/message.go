@@ -1,0 +1,89 @@
+package protocol
+
+import (
+	"fmt"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+)
+
+// Message is one of *Vectors, *Delta, *Ack, *Level and *Refusal: what two replicas of a space tell
+// each other in one session. A message is not changed after it was made.
+type Message interface{ message() }
+
+// Vectors opens a session in each direction: what the sender holds durably.
+type Vectors struct {
+	// Self is the sender's present ReplicaID, zero if it has not drawn one. A peer that knows more of Self
+	// than the sender does proves that the sender lost something.
+	Self   crdt.ReplicaID
+	VV     crdt.VersionVector
+	Stable crdt.VersionVector
+}
+
+// Delta carries the writes of one replica. See crdt.Delta.
+type Delta struct{ crdt.Delta }
+
+// Ack says that the sender now holds more, durably: the entries of its version vector that rose since it
+// last told them, in a Vectors, an Ack, or by sending the Delta itself.
+type Ack struct{ VV crdt.VersionVector }
+
+// Level is sent when the sender knows of nothing that the receiver lacks: the digest of the sender's live state
+// and the hash of its version vector (see crdt.VectorHash). Digests are compared only where both sides are closed and have equal vectors.
+type Level struct {
+	VectorHash [16]byte
+	Digest     crdt.Digest
+	Closed     bool
+}
+
+// RefusalCode says why a Delta was refused, or a session ends.
+type RefusalCode uint8
+
+// The codes are part of the wire format.
+const (
+	// RefusedClock: the delta holds a time too far ahead of the refuser's clock. The session goes on; the
+	// sender holds that origin back for a while and then tries again.
+	RefusedClock RefusalCode = iota + 1
+	// RefusedGap: the receiver lacks what comes before the delta. The sender starts again from the
+	// receiver's acknowledged vector.
+	RefusedGap
+	// RefusedMalformed: the content does not parse or breaks a limit. It ends the session.
+	RefusedMalformed
+	// RefusedStable: the receiver is below the sender's stable vector and cannot be served incrementally.
+	RefusedStable
+	// RefusedInternal: the refuser could not store it (disk full, store closed). It ends the session.
+	RefusedInternal
+)
+
+func (c RefusalCode) String() string {
+	switch c {
+	case RefusedClock:
+		return "clock too far ahead"
+	case RefusedGap:
+		return "gap"
+	case RefusedMalformed:
+		return "malformed"
+	case RefusedStable:
+		return "needs a snapshot"
+	case RefusedInternal:
+		return "internal error"
+	}
+	return fmt.Sprintf("code %d", uint8(c))
+}
+
+// Refusal tells the peer that its Delta (Origin, From, To) was not merged, and why. Text is for people.
+type Refusal struct {
+	Code   RefusalCode
+	Origin crdt.ReplicaID
+	From   hlc.Time
+	To     hlc.Time
+	Text   string // at most MaxRefusalText bytes
+}
+
+// MaxRefusalText bounds Refusal.Text, in bytes.
+const MaxRefusalText = 1024
+
+func (*Vectors) message() {}
+func (*Delta) message()   {}
+func (*Ack) message()     {}
+func (*Level) message()   {}
+func (*Refusal) message() {}
