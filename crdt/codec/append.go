@@ -15,8 +15,7 @@ func AppendCells(dst []byte, fields []crdt.Field) []byte {
 	if len(fields) == 0 {
 		return dst
 	}
-	var ids [8]crdt.ReplicaID
-	w := writer{ids: ids[:0]}
+	var w writer
 	w.survey(fields)
 	dst = w.appendHeader(dst, len(fields))
 	current, prev := w.base, crdt.PathKey("")
@@ -52,9 +51,11 @@ func eventOf(e *crdt.Entry) crdt.Event {
 
 // writer is what is to be known of all cells before the first is written.
 type writer struct {
-	ids     []crdt.ReplicaID // sorted
 	base    crdt.Event
 	uniform bool
+	few     [8]crdt.ReplicaID // the replicas, sorted: most blobs name few, which need no allocation
+	n       int               // how many of few
+	many    []crdt.ReplicaID  // all of them, once there are more than fit in few
 }
 
 func (w *writer) survey(fields []crdt.Field) {
@@ -105,21 +106,37 @@ func (w *writer) nameAll(c *crdt.Cell) {
 	}
 }
 
-func (w *writer) find(r crdt.ReplicaID) (int, bool) {
-	if len(w.ids) > 8 {
-		return slices.BinarySearch(w.ids, r)
+func (w *writer) replicas() []crdt.ReplicaID {
+	if w.many != nil {
+		return w.many
 	}
-	for i, id := range w.ids {
+	return w.few[:w.n]
+}
+
+func (w *writer) find(r crdt.ReplicaID) (int, bool) {
+	if w.many != nil {
+		return slices.BinarySearch(w.many, r)
+	}
+	for i, id := range w.few[:w.n] {
 		if id >= r {
 			return i, id == r
 		}
 	}
-	return len(w.ids), false
+	return w.n, false
 }
 
 func (w *writer) name(r crdt.ReplicaID) {
-	if i, ok := w.find(r); !ok {
-		w.ids = slices.Insert(w.ids, i, r)
+	i, ok := w.find(r)
+	switch {
+	case ok:
+	case w.many != nil:
+		w.many = slices.Insert(w.many, i, r)
+	case w.n == len(w.few):
+		w.many = slices.Insert(slices.Clone(w.few[:]), i, r)
+	default:
+		copy(w.few[i+1:w.n+1], w.few[i:w.n])
+		w.few[i] = r
+		w.n++
 	}
 }
 
@@ -133,7 +150,8 @@ func (w *writer) appendHeader(dst []byte, cells int) []byte {
 	if w.uniform {
 		first |= flagUniform
 	}
-	single := len(w.ids) == 1
+	ids := w.replicas()
+	single := len(ids) == 1
 	if single {
 		first |= flagSingle
 	}
@@ -142,9 +160,9 @@ func (w *writer) appendHeader(dst []byte, cells int) []byte {
 	}
 	dst = append(dst, first)
 	if !single {
-		dst = binary.AppendUvarint(dst, uint64(len(w.ids)))
+		dst = binary.AppendUvarint(dst, uint64(len(ids)))
 	}
-	for _, id := range w.ids {
+	for _, id := range ids {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(id))
 	}
 	if !single {

@@ -14,8 +14,7 @@ func ParseCells(b []byte) ([]crdt.Field, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
-	var used [16]bool
-	p := parser{reader: reader{b: b}, field: -1, used: used[:]}
+	p := parser{reader: reader{b: b}, field: -1}
 	fields, err := p.parse()
 	if err != nil {
 		return nil, &Error{Field: p.field, Path: p.path, Offset: p.at, Err: err}
@@ -35,7 +34,8 @@ type parser struct {
 	path    crdt.PathKey // its path, before that the one of the cell before
 	paths   strings.Builder
 	entries []crdt.Entry // room for the live entries of cells to come
-	used    []bool       // which replicas of the table were named
+	used    uint64       // which of the first 64 replicas of the table were named
+	others  []bool       // and which of them all, if there are more than 64
 }
 
 func (p *parser) parse() ([]crdt.Field, error) {
@@ -46,8 +46,8 @@ func (p *parser) parse() ([]crdt.Field, error) {
 	p.header = h
 	p.text = string(p.b)
 	p.current, p.uniform = h.base, true
-	if h.replicas() > len(p.used) {
-		p.used = make([]bool, h.replicas())
+	if h.replicas() > 64 {
+		p.others = make([]bool, h.replicas())
 	}
 	// The number of cells is trusted only as far as the bytes make it likely; the slice grows beyond that.
 	fields := make([]crdt.Field, 0, min(h.cells, p.left()/8+8))
@@ -76,7 +76,7 @@ func (p *parser) checkWhole(fields []crdt.Field) error {
 		p.use(p.base)
 	}
 	for i := range p.replicas() {
-		if !p.used[i] {
+		if p.others != nil && !p.others[i] || p.others == nil && p.used>>i&1 == 0 {
 			return malformed("replica %s is in the table and not in a cell", p.replica(uint64(i)))
 		}
 	}
@@ -98,7 +98,11 @@ func (p *parser) useReplica(r crdt.ReplicaID) {
 			high = mid
 		}
 	}
-	p.used[low] = true
+	if p.others != nil {
+		p.others[low] = true
+	} else {
+		p.used |= 1 << low
+	}
 }
 
 func (p *parser) parseCell(c *crdt.Cell) error {
