@@ -1,0 +1,323 @@
+package protocol
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+)
+
+// State is what a session knows of its own replica: only what is durable. VV, Digest and Closed are of
+// one moment. The session keeps the vectors and does not change them.
+type State struct {
+	Self   crdt.ReplicaID // the present ReplicaID, zero if none was drawn yet
+	VV     crdt.VersionVector
+	Stable crdt.VersionVector
+	Digest crdt.Digest
+	Closed bool // horizon <= VV
+}
+
+// Source gives the deltas that a session sends.
+type Source interface {
+	// Delta returns a delta of origin that begins at from or before it and ends after from, at most at to. It may end
+	// earlier, so that frames stay small, but never within a transaction. It may be one that was made for
+	// another peer, or received from one.
+	Delta(origin crdt.ReplicaID, from, to hlc.Time) (*Delta, error)
+}
+
+// Step is what the host does after Receive, in the order of the fields.
+type Step struct {
+	// Merge is a delta to merge and persist. When it is durable the host calls Advance on all sessions of
+	// the space; if it cannot be merged, Refuse on this one.
+	Merge *Delta
+	// LostWrites: the peer holds more of our present ReplicaID than we do, so our store went back in time. Draw a fresh
+	// ReplicaID before the next write.
+	LostWrites bool
+	// Acked: AckedVector has risen.
+	Acked bool
+	// Refused is what the peer would not merge, for the log and the status.
+	Refused *Refusal
+	// Compared says how a comparison of digests ended.
+	Compared Comparison
+}
+
+// Comparison is the outcome of comparing the digests of two replicas.
+type Comparison uint8
+
+// The outcomes.
+const (
+	NotCompared Comparison = iota // the vectors differ: the replicas were not level at one moment
+	Equal
+	// Differs: equal vectors and other digests, while one of the two is not closed. It is normal for a while.
+	Differs
+	// Mismatch: both replicas are closed, their vectors equal and their digests not: a bug or damage.
+	Mismatch
+)
+
+// Session is the sync state machine of one space between two replicas, for the length of one connection. Both
+// sides run one, and both directions go on at once.
+//
+// The host pulls: whenever the connection can take more, it calls Next and sends what that returns, until
+// Next returns nil. So a slow peer holds no queue; what it misses stays in the log. Every method is
+// called by one goroutine at a time.
+type Session struct {
+	local State
+	peer  Vectors // as the peer introduced itself
+
+	introduced bool               // our Vectors went out
+	met        bool               // the peer's Vectors came
+	told       crdt.VersionVector // what the peer knows that we hold
+	acked      crdt.VersionVector // what the peer said that it holds durably
+	sent       crdt.VersionVector // acked, and what was sent in this session
+
+	refusals []*Refusal                  // to send; at most maxRefusals
+	unacked  map[crdt.ReplicaID]struct{} // entries of local.VV that the peer may not know of
+	behind   map[crdt.ReplicaID]struct{} // origins of which the peer may lack something
+	held     map[crdt.ReplicaID]struct{} // origins that the peer refused for their clock
+	compare  bool                        // send a Level once there is nothing else to send
+}
+
+// maxRefusals bounds the refusals that wait to be sent; further ones are dropped, as every refused delta is
+// sent again anyway.
+const maxRefusals = 16
+
+// NewSession returns the session of a connection that was just made.
+func NewSession(local State) *Session {
+	return &Session{
+		local:   local,
+		unacked: make(map[crdt.ReplicaID]struct{}),
+		behind:  make(map[crdt.ReplicaID]struct{}),
+		held:    make(map[crdt.ReplicaID]struct{}),
+		compare: true,
+	}
+}
+
+// Receive takes one message of the peer. An error means that the peer broke the protocol: end the session.
+func (s *Session) Receive(m Message) (Step, error) {
+	if _, ok := m.(*Vectors); !ok && !s.met {
+		return Step{}, fmt.Errorf("a %T came before the vectors that open a session", m)
+	}
+	switch m := m.(type) {
+	case *Vectors:
+		return s.receiveVectors(m)
+	case *Delta:
+		return s.receiveDelta(m), nil
+	case *Ack:
+		return s.receiveAck(m.VV), nil
+	case *Level:
+		return Step{Compared: s.compareWith(m)}, nil
+	case *Refusal:
+		return s.receiveRefusal(m), nil
+	}
+	return Step{}, fmt.Errorf("unknown message %T", m)
+}
+
+func (s *Session) receiveVectors(m *Vectors) (Step, error) {
+	if s.met {
+		return Step{}, fmt.Errorf("vectors came twice in one session")
+	}
+	s.met = true
+	s.peer = *m
+	s.acked = m.VV.Clone()
+	s.sent = m.VV.Clone()
+	for d := range s.local.VV.Beyond(s.sent).All() {
+		s.behind[d.Replica] = struct{}{}
+	}
+	return Step{
+		LostWrites: s.local.Self != 0 && m.VV.Get(s.local.Self) > s.local.VV.Get(s.local.Self),
+		Acked:      true,
+	}, nil
+}
+
+// receiveDelta: who sends a delta holds it durably, so it also acknowledges.
+func (s *Session) receiveDelta(m *Delta) Step {
+	end := crdt.Dot{Replica: m.Origin, Time: m.To}
+	s.sent.Advance(end)
+	return Step{Merge: m, Acked: s.acked.Advance(end)}
+}
+
+func (s *Session) receiveAck(vv crdt.VersionVector) Step {
+	before := s.acked.Clone()
+	s.acked.Join(vv)
+	s.sent.Join(vv)
+	return Step{Acked: !before.Equal(s.acked)}
+}
+
+func (s *Session) compareWith(m *Level) Comparison {
+	switch {
+	case m.VectorHash != crdt.VectorHash(s.local.VV):
+		return NotCompared
+	case m.Digest == s.local.Digest:
+		return Equal
+	case m.Closed && s.local.Closed:
+		return Mismatch
+	}
+	return Differs
+}
+
+// receiveRefusal goes back to what the peer acknowledged. An origin refused for its clock waits for RetryHeld;
+// the gaps that the frames already under way run into then mean nothing.
+func (s *Session) receiveRefusal(m *Refusal) Step {
+	if s.sent.Get(m.Origin) > s.acked.Get(m.Origin) {
+		s.sent.Remove(m.Origin)
+		s.sent.Advance(crdt.Dot{Replica: m.Origin, Time: s.acked.Get(m.Origin)})
+	}
+	if m.Code == RefusedClock {
+		s.held[m.Origin] = struct{}{}
+	}
+	s.markBehind(m.Origin)
+	return Step{Refused: m}
+}
+
+func (s *Session) markBehind(r crdt.ReplicaID) {
+	if _, held := s.held[r]; !held && s.met && s.local.VV.Get(r) > s.sent.Get(r) {
+		s.behind[r] = struct{}{}
+	}
+}
+
+// Refuse tells the peer that its delta was not merged.
+func (s *Session) Refuse(d *Delta, code RefusalCode, text string) {
+	if len(s.refusals) < maxRefusals {
+		s.refusals = append(s.refusals, &Refusal{
+			Code: code, Origin: d.Origin, From: d.From, To: d.To,
+			Text: text[:min(len(text), MaxRefusalText)],
+		})
+	}
+}
+
+// RetryHeld lets the origins that the peer refused for their clock be sent again. The host calls it now
+// and then.
+func (s *Session) RetryHeld() {
+	for _, r := range sortedIDs(s.held) {
+		delete(s.held, r)
+		s.markBehind(r)
+	}
+}
+
+// Advance tells the session that more of its own replica is durable: the new state, and the entries of the
+// vector that rose.
+func (s *Session) Advance(local State, risen []crdt.Dot) {
+	s.local = local
+	for _, d := range risen {
+		s.unacked[d.Replica] = struct{}{}
+		s.markBehind(d.Replica)
+	}
+}
+
+// CompareDigests asks for a comparison once nothing else is to be sent.
+func (s *Session) CompareDigests() { s.compare = true }
+
+// AckedVector returns what the peer holds durably, as far as it has said. It must not be changed.
+func (s *Session) AckedVector() crdt.VersionVector { return s.acked }
+
+// PeerVectors returns what the peer opened the session with; ok is false before that came.
+func (s *Session) PeerVectors() (v Vectors, ok bool) { return s.peer, s.met }
+
+// Held returns the origins that the peer refused for their clock, sorted.
+func (s *Session) Held() []crdt.ReplicaID { return sortedIDs(s.held) }
+
+// IsLevel reports whether the peer has acknowledged everything that this replica holds, and this replica
+// everything that the peer has told of.
+func (s *Session) IsLevel() bool {
+	return s.met && s.local.VV.Equal(s.acked)
+}
+
+// Next returns the next message to send, nil if there is nothing to send now. Deltas come from src, one frame a call.
+func (s *Session) Next(src Source) (Message, error) {
+	switch {
+	case !s.introduced:
+		s.introduced = true
+		s.told = s.local.VV.Clone()
+		clear(s.unacked)
+		return &Vectors{Self: s.local.Self, VV: s.local.VV.Clone(), Stable: s.local.Stable.Clone()}, nil
+	case len(s.refusals) > 0:
+		m := s.refusals[0]
+		s.refusals = s.refusals[1:]
+		return m, nil
+	}
+	if m := s.nextAck(); m != nil {
+		return m, nil
+	}
+	if m, err := s.nextDelta(src); m != nil || err != nil {
+		return m, err
+	}
+	if s.compare && s.met && s.IsLevel() {
+		s.compare = false
+		return &Level{VectorHash: crdt.VectorHash(s.local.VV), Digest: s.local.Digest, Closed: s.local.Closed}, nil
+	}
+	return nil, nil
+}
+
+// nextAck leaves out what the peer knows from deltas that went to it: those say that we hold them.
+// Entries that are about to be sent as deltas are left out too.
+func (s *Session) nextAck() Message {
+	if len(s.unacked) == 0 {
+		return nil
+	}
+	var risen []crdt.Dot
+	for r := range s.unacked {
+		if _, soon := s.behind[r]; soon {
+			continue
+		}
+		d := crdt.Dot{Replica: r, Time: s.local.VV.Get(r)}
+		delete(s.unacked, r)
+		if s.told.Advance(d) {
+			risen = append(risen, d)
+		}
+	}
+	if len(risen) == 0 {
+		return nil
+	}
+	return &Ack{VV: crdt.NewVersionVector(risen...)}
+}
+
+func (s *Session) nextDelta(src Source) (Message, error) {
+	if !s.met || !s.local.Stable.LessOrEqual(s.sent) {
+		return nil, nil
+	}
+	for len(s.behind) > 0 {
+		r := least(s.behind)
+		from, to := s.sent.Get(r), s.local.VV.Get(r)
+		if from >= to {
+			delete(s.behind, r)
+			continue
+		}
+		d, err := src.Delta(r, from, to)
+		if err != nil {
+			return nil, fmt.Errorf("read the log of %s after %s: %w", r, from, err)
+		}
+		if d.Origin != r || d.From > from || d.To <= from {
+			return nil, fmt.Errorf("the log of %s gave (%s, %s] where something after %s was asked for", r, d.From, d.To, from)
+		}
+		end := crdt.Dot{Replica: r, Time: d.To}
+		s.sent.Advance(end)
+		s.told.Advance(end)
+		if d.To >= to {
+			delete(s.behind, r)
+		}
+		return d, nil
+	}
+	return nil, nil
+}
+
+// least returns the smallest ID, so that what is sent next never depends on the order of a map.
+func least(ids map[crdt.ReplicaID]struct{}) crdt.ReplicaID {
+	first := true
+	var low crdt.ReplicaID
+	for r := range ids {
+		if first || r < low {
+			low, first = r, false
+		}
+	}
+	return low
+}
+
+func sortedIDs(ids map[crdt.ReplicaID]struct{}) []crdt.ReplicaID {
+	out := make([]crdt.ReplicaID, 0, len(ids))
+	for r := range ids {
+		out = append(out, r)
+	}
+	slices.Sort(out)
+	return out
+}
