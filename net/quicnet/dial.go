@@ -1,0 +1,151 @@
+package quicnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/anabranch-db/anabranch/replica"
+)
+
+const (
+	// dialStagger is the head start that each address of a name has before the next is tried too.
+	dialStagger = 250 * time.Millisecond
+	// maxDialAddrs bounds how many addresses of one name are tried.
+	maxDialAddrs = 4
+)
+
+// Dial implements replica.Transport. addr is host:port. If a name has several addresses they are tried one after the other, soon
+// overlapping, and the first that completes the QUIC handshake counts.
+func (t *Transport) Dial(ctx context.Context, addr string, peer replica.PeerID) (replica.Conn, error) {
+	c, err := t.dial(ctx, addr, peer)
+	if err != nil {
+		return nil, opError("dial", addr, err)
+	}
+	return c, nil
+}
+
+func (t *Transport) dial(ctx context.Context, addr string, expected replica.PeerID) (*conn, error) {
+	if t.ctx.Err() != nil {
+		return nil, net.ErrClosed
+	}
+	addrs, err := resolve(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	qc, err := t.dialFirst(ctx, addrs)
+	if err != nil {
+		return nil, err
+	}
+	if !t.track(qc) {
+		closeConn(qc, replica.CloseDone, "node closed")
+		return nil, net.ErrClosed
+	}
+	peer, err := peerOf(qc.ConnectionState().TLS)
+	if err != nil {
+		return nil, refuse(qc, replica.CloseNotAllowed, err.Error())
+	}
+	if refused := t.check(peer, expected); refused != nil {
+		return nil, refuse(qc, refused.Code, refused.Reason)
+	}
+	within, cancel := context.WithTimeout(ctx, t.config.HandshakeTimeout)
+	defer cancel()
+	c, err := t.greet(within, qc)
+	if err != nil {
+		closeConn(qc, replica.CloseDone, "dial gave up")
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func resolve(ctx context.Context, addr string) ([]*net.UDPAddr, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
+	if err != nil {
+		return nil, err
+	}
+	if host == "" {
+		return nil, fmt.Errorf("address %q names no host", addr)
+	}
+	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []*net.UDPAddr
+	for _, ip := range ips[:min(len(ips), maxDialAddrs)] {
+		addrs = append(addrs, &net.UDPAddr{IP: ip.IP, Port: port, Zone: ip.Zone})
+	}
+	return addrs, nil
+}
+
+type dialled struct {
+	qc  *quic.Conn
+	err error
+}
+
+// dialFirst returns the first connection that comes up. The others are given up; one that came up all the same is closed.
+func (t *Transport) dialFirst(ctx context.Context, addrs []*net.UDPAddr) (*quic.Conn, error) {
+	if len(addrs) == 1 {
+		return t.dialOne(ctx, addrs[0])
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan dialled, len(addrs))
+	for i, addr := range addrs {
+		go func() {
+			if !pause(ctx, time.Duration(i)*dialStagger) {
+				results <- dialled{nil, ctx.Err()}
+				return
+			}
+			qc, err := t.dialOne(ctx, addr)
+			results <- dialled{qc, err}
+		}()
+	}
+	var first *quic.Conn
+	var errs []error
+	for range addrs {
+		switch r := <-results; {
+		case r.err != nil:
+			errs = append(errs, r.err)
+		case first == nil:
+			first = r.qc
+			cancel()
+		default:
+			closeConn(r.qc, replica.CloseDuplicate, "another address was faster")
+		}
+	}
+	if first == nil {
+		return nil, errors.Join(errs...)
+	}
+	return first, nil
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (t *Transport) dialOne(ctx context.Context, addr *net.UDPAddr) (*quic.Conn, error) {
+	socket, err := t.sockets.towards(addr.IP)
+	if err != nil {
+		return nil, err
+	}
+	qc, err := socket.Dial(ctx, addr, t.sockets.tls, t.config.quic())
+	return qc, translate(err)
+}

@@ -1,0 +1,80 @@
+package quicnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/anabranch-db/anabranch/replica"
+)
+
+// TLS alerts as QUIC carries them (RFC 9001, section 4.8).
+const (
+	alertBadCertificate quic.TransportErrorCode = 0x100 + 42
+	alertNoProtocol     quic.TransportErrorCode = 0x100 + 120
+)
+
+// translate turns an error of the QUIC library into ours: a *replica.CloseError where one side closed, text for people elsewhere.
+func translate(err error) error {
+	var (
+		app       *quic.ApplicationError
+		stream    *quic.StreamError
+		transport *quic.TransportError
+		idle      *quic.IdleTimeoutError
+		handshake *quic.HandshakeTimeoutError
+		reset     *quic.StatelessResetError
+		version   *quic.VersionNegotiationError
+	)
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &app):
+		return &replica.CloseError{Code: closeCode(uint64(app.ErrorCode)), Reason: app.ErrorMessage, Remote: app.Remote}
+	case errors.As(err, &stream):
+		return &replica.CloseError{Code: closeCode(uint64(stream.ErrorCode)), Remote: stream.Remote}
+	case errors.As(err, &idle):
+		return fmt.Errorf("nothing heard from the peer for too long: %w", err)
+	case errors.As(err, &handshake):
+		return fmt.Errorf("no answer to the handshake: %w", err)
+	case errors.As(err, &reset):
+		return fmt.Errorf("the peer has forgotten the connection, it was restarted: %w", err)
+	case errors.As(err, &version):
+		return fmt.Errorf("no common version of QUIC: %w", err)
+	case errors.As(err, &transport):
+		return translateTransport(transport)
+	case errors.Is(err, quic.ErrTransportClosed), errors.Is(err, quic.ErrServerClosed):
+		return net.ErrClosed
+	}
+	return err
+}
+
+func translateTransport(err *quic.TransportError) error {
+	switch {
+	case err.ErrorCode == alertNoProtocol:
+		return fmt.Errorf("the other end does not speak %s, it is another program or another version: %w", ALPN, err)
+	case err.ErrorCode == alertBadCertificate && err.Remote:
+		return fmt.Errorf("the peer refused this node's certificate: %w", err)
+	case errors.Is(err, errKeyType):
+		return errKeyType
+	}
+	return err
+}
+
+// closeCode keeps a code that does not fit from becoming another.
+func closeCode(code uint64) replica.CloseCode {
+	if code > 1<<32-1 {
+		return replica.CloseInternal
+	}
+	return replica.CloseCode(code)
+}
+
+// causeOf returns why a connection's context has ended.
+func causeOf(qc *quic.Conn) error {
+	if qc.Context().Err() == nil {
+		return nil
+	}
+	return translate(context.Cause(qc.Context()))
+}

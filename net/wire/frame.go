@@ -1,0 +1,111 @@
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/anabranch-db/anabranch/replica/protocol"
+)
+
+// Type is the byte that names the kind of a frame. Values are never reused.
+type Type uint8
+
+// The frame types. Hello goes first in both directions of the control stream, SpaceOpen is the first frame of a space stream,
+// the others are the messages of a session.
+const (
+	TypeHello     Type = 0x01
+	TypeSpaceOpen Type = 0x02
+
+	TypeVectors Type = 0x10
+	TypeDelta   Type = 0x11
+	TypeAck     Type = 0x12
+	TypeLevel   Type = 0x13
+	TypeRefusal Type = 0x14
+)
+
+func (t Type) String() string {
+	switch t {
+	case TypeHello:
+		return "Hello"
+	case TypeSpaceOpen:
+		return "SpaceOpen"
+	case TypeVectors:
+		return "Vectors"
+	case TypeDelta:
+		return "Delta"
+	case TypeAck:
+		return "Ack"
+	case TypeLevel:
+		return "Level"
+	case TypeRefusal:
+		return "Refusal"
+	}
+	return fmt.Sprintf("type %#02x", uint8(t))
+}
+
+// Marshal appends m as a whole frame. After an error dst is returned as it was.
+func Marshal(dst []byte, m protocol.Message) ([]byte, error) {
+	switch m := m.(type) {
+	case *protocol.Vectors:
+		return appendVectors(dst, m)
+	case *protocol.Delta:
+		return appendDelta(dst, m)
+	case *protocol.Ack:
+		return appendAck(dst, m)
+	case *protocol.Level:
+		return appendLevel(dst, m)
+	case *protocol.Refusal:
+		return appendRefusal(dst, m)
+	}
+	return dst, fmt.Errorf("wire: no frame for a message of type %T", m)
+}
+
+// Unmarshal parses one whole frame. The message shares memory with b: packed cells are not copied. A frame type that this version does
+// not know gives (nil, nil), whatever its body.
+func Unmarshal(b []byte) (protocol.Message, error) {
+	t, body, err := split(b)
+	if err != nil {
+		return nil, err
+	}
+	switch t {
+	case TypeVectors:
+		return message(parseVectors(body))
+	case TypeDelta:
+		return message(parseDelta(body))
+	case TypeAck:
+		return message(parseAck(body))
+	case TypeLevel:
+		return message(parseLevel(body))
+	case TypeRefusal:
+		return message(parseRefusal(body))
+	case TypeHello, TypeSpaceOpen:
+		return nil, &FrameError{t, "type", ErrUnexpected}
+	}
+	return nil, nil
+}
+
+// message keeps a nil pointer from becoming a non-nil interface.
+func message[M protocol.Message](m M, err error) (protocol.Message, error) {
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// split takes a whole frame apart, after checking that its length is what it says.
+func split(b []byte) (Type, []byte, error) {
+	if len(b) < headerBytes+1 {
+		return 0, nil, &FrameError{0, "length", ErrTruncated}
+	}
+	t := Type(b[headerBytes])
+	n := binary.BigEndian.Uint32(b)
+	switch left := uint32(min(len(b)-headerBytes, MaxFrameBytes)); {
+	case n > MaxFrameBytes-headerBytes:
+		return t, nil, &FrameError{t, "length", ErrTooLarge}
+	case n > left:
+		return t, nil, &FrameError{t, "length", ErrTruncated}
+	case n < left:
+		return t, nil, &FrameError{t, "length", ErrTrailing}
+	}
+	return t, b[headerBytes+1:], nil
+}
