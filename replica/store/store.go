@@ -11,7 +11,7 @@ const (
 	MaxBatchBytes   = 12 << 20 // keys and values together
 	MaxBatchEntries = 64 << 10
 	MaxKeyBytes     = 8 << 10
-	MaxValueBytes   = 1 << 20
+	MaxValueBytes   = 1<<20 - 1 // from 1 MiB on Badger would move a value to its value log
 )
 
 // Errors that a Store returns; test for them with errors.Is. The error returned wraps one of these and
@@ -135,10 +135,20 @@ type BatchOp struct {
 func (b *Batch) Len() int   { return len(b.ops) }
 func (b *Batch) Bytes() int { return b.bytes }
 
-// Check reports whether the batch is within the limits that every Store takes.
+// Check reports whether the batch is within the limits that every Store takes. Every Commit calls it first.
+// Cost: linear in the number of keys.
 func (b *Batch) Check() error {
 	if b.bytes > MaxBatchBytes || len(b.ops) > MaxBatchEntries {
 		return fmt.Errorf("%w: %d bytes in %d entries, at most %d in %d", ErrBatchTooLarge, b.bytes, len(b.ops), MaxBatchBytes, MaxBatchEntries)
+	}
+	for i := range b.ops {
+		o := &b.ops[i]
+		if len(o.key) > MaxKeyBytes {
+			return fmt.Errorf("%w: a key of %d bytes, at most %d", ErrBatchTooLarge, len(o.key), MaxKeyBytes)
+		}
+		if len(o.value) > MaxValueBytes {
+			return fmt.Errorf("%w: a value of %d bytes, at most %d", ErrBatchTooLarge, len(o.value), MaxValueBytes)
+		}
 	}
 	return nil
 }
