@@ -1,0 +1,112 @@
+package docstore
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+)
+
+// Every key of a space begins with a byte for what it is and the space's number in four bytes. Numbers in
+// keys are big endian, so that keys order as the numbers do.
+const (
+	kindMeta      = 'm' // space → digest, last arrival, number of live documents
+	kindVector    = 'v' // space, replica → its times in vv, stable and horizon
+	kindDocument  = 'd' // space, document key → record: all cells, or where the chunks are
+	kindDirectory = 'i' // space, document key → where each chunk of a large document begins
+	kindChunk     = 'c' // space, length of the document key, document key, first path → cells
+	kindLog       = 'l' // space, replica, time, document key, first path of the chunk, length of the document key
+	kindFeed      = 'f' // space, arrival → document key
+	kindLives     = 'e' // space → former names of its feed
+	kindAcked     = 'a' // space, peer → the version vector that it acknowledged
+)
+
+func spaceKey(kind byte, space uint32, extra int) []byte {
+	k := make([]byte, 5, 5+extra)
+	k[0] = kind
+	binary.BigEndian.PutUint32(k[1:], space)
+	return k
+}
+
+func documentKey(space uint32, key string) []byte {
+	return append(spaceKey(kindDocument, space, len(key)), key...)
+}
+
+func directoryKey(space uint32, key string) []byte {
+	return append(spaceKey(kindDirectory, space, len(key)), key...)
+}
+
+// chunkKey keeps the chunks of one document together, in the order of their paths.
+func chunkKey(space uint32, key string, start crdt.PathKey) []byte {
+	k := spaceKey(kindChunk, space, 2+len(key)+len(start))
+	k = binary.BigEndian.AppendUint16(k, uint16(len(key)))
+	k = append(k, key...)
+	return append(k, start...)
+}
+
+func feedKey(space uint32, arrival uint64) []byte {
+	return binary.BigEndian.AppendUint64(spaceKey(kindFeed, space, 8), arrival)
+}
+
+func vectorKey(space uint32, r crdt.ReplicaID) []byte {
+	return binary.BigEndian.AppendUint64(spaceKey(kindVector, space, 8), uint64(r))
+}
+
+// logPosition names one entry of the log: a dot, and a record that refers to it.
+type logPosition struct {
+	dot   crdt.Dot
+	key   string
+	start crdt.PathKey // of the chunk; "" for a document in one record
+}
+
+func logPrefix(space uint32, r crdt.ReplicaID, t hlc.Time) []byte {
+	k := spaceKey(kindLog, space, 16)
+	k = binary.BigEndian.AppendUint64(k, uint64(r))
+	return binary.BigEndian.AppendUint64(k, uint64(t))
+}
+
+const logFixed = 5 + 16 + 2 // bytes of a log key beside the document key and the path
+
+func (p logPosition) pack(space uint32) []byte {
+	k := make([]byte, 5, logFixed+len(p.key)+len(p.start))
+	k[0] = kindLog
+	binary.BigEndian.PutUint32(k[1:], space)
+	k = binary.BigEndian.AppendUint64(k, uint64(p.dot.Replica))
+	k = binary.BigEndian.AppendUint64(k, uint64(p.dot.Time))
+	k = append(k, p.key...)
+	k = append(k, p.start...)
+	return binary.BigEndian.AppendUint16(k, uint16(len(p.key)))
+}
+
+// parseLogKey is the inverse of pack.
+func parseLogKey(k []byte) (logPosition, error) {
+	if len(k) < logFixed || k[0] != kindLog {
+		return logPosition{}, fmt.Errorf("%w: log key of %d bytes", ErrCorrupt, len(k))
+	}
+	text := k[21 : len(k)-2]
+	size := int(binary.BigEndian.Uint16(k[len(k)-2:]))
+	if size > len(text) || size == 0 || size > crdt.MaxKeyBytes {
+		return logPosition{}, fmt.Errorf("%w: log key with a document key of %d bytes in %d", ErrCorrupt, size, len(text))
+	}
+	return logPosition{
+		dot: crdt.Dot{
+			Replica: crdt.ReplicaID(binary.BigEndian.Uint64(k[5:])),
+			Time:    hlc.Time(binary.BigEndian.Uint64(k[13:])),
+		},
+		key:   string(text[:size]),
+		start: crdt.PathKey(text[size:]),
+	}, nil
+}
+
+// after returns the least key that is greater than all keys with the given prefix.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		end[i]++
+		if end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}

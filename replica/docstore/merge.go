@@ -1,0 +1,136 @@
+package docstore
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// ErrGap says that a delta begins after what the space has of its origin.
+var ErrGap = errors.New("delta begins after what is here")
+
+// ErrMalformed says that the content of a delta does not parse or breaks a limit.
+var ErrMalformed = errors.New("malformed delta")
+
+// Merged tells what a delta brought.
+type Merged struct {
+	New     bool     // it was not covered already
+	Changed int      // documents that differ now
+	Max     hlc.Time // the greatest time in it
+	// Foreign reports whether it names a dot of self that self never gave: self's store went back in time.
+	Foreign bool
+}
+
+// Merge joins a delta into the space and writes the result into b. self is the replica's own ReplicaID; now and
+// limit are for the check of the clock (hlc.Check). Everything is checked before anything is changed: after an
+// error (ErrGap, ErrMalformed, *hlc.DriftError, or one of the store) the space is as it was.
+func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time) error) (Merged, error) {
+	var m Merged
+	have := s.vv.Get(d.Origin)
+	switch {
+	case have >= d.To:
+		return m, nil
+	case have < d.From:
+		return m, fmt.Errorf("%w: (%s, %s] of %s, and here is %s", ErrGap, d.From, d.To, d.Origin, have)
+	}
+	m.New = true
+	in, err := s.examine(d, self, check, &m)
+	if err != nil {
+		return m, err
+	}
+	outcomes := make([]*outcome, 0, len(d.Documents))
+	for i := range d.Documents {
+		o, err := s.mergeDocument(r, d.Documents[i], in.fields[i])
+		if err != nil {
+			return m, err
+		}
+		if o != nil {
+			outcomes = append(outcomes, o)
+		}
+	}
+	for _, o := range outcomes {
+		o.apply(b)
+	}
+	m.Changed = len(outcomes)
+	s.incorporate(crdt.Dot{Replica: d.Origin, Time: d.To})
+	for dot := range d.Horizon.All() {
+		s.foresee(dot)
+	}
+	for dot := range in.named.All() {
+		s.foresee(dot)
+	}
+	return m, nil
+}
+
+// incoming is a delta that was parsed and found sound.
+type incoming struct {
+	fields [][]crdt.Field // of each document
+	named  crdt.VersionVector
+}
+
+func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time) error, m *Merged) (incoming, error) {
+	in := incoming{fields: make([][]crdt.Field, len(d.Documents))}
+	m.Max = max(d.To, d.Horizon.Max())
+	var dots []crdt.Dot
+	for i, doc := range d.Documents {
+		if err := crdt.CheckKey(doc.Key); err != nil {
+			return in, fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		if i > 0 && doc.Key <= d.Documents[i-1].Key {
+			return in, fmt.Errorf("%w: document %q is out of order", ErrMalformed, doc.Key)
+		}
+		fields, err := codec.ParseCells(doc.Cells)
+		if err == nil {
+			dots, err = codec.AppendDots(dots[:0], doc.Cells)
+		}
+		if err != nil {
+			return in, fmt.Errorf("%w: document %q: %w", ErrMalformed, doc.Key, err)
+		}
+		in.fields[i] = fields
+		for _, dot := range dots {
+			in.named.Advance(dot)
+		}
+		for _, f := range fields {
+			for _, e := range f.Cell.Live {
+				m.Max = max(m.Max, e.Stamp)
+			}
+		}
+	}
+	m.Max = max(m.Max, in.named.Max())
+	m.Foreign = self != 0 && (d.Origin == self || in.named.Get(self) > s.vv.Get(self))
+	return in, check(m.Max)
+}
+
+func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field) (*outcome, error) {
+	d, err := s.open(r, in.Key)
+	if err != nil {
+		return nil, err
+	}
+	if !d.found && s.stable.Len() == 0 && len(in.Cells) <= maxInlineBytes {
+		return d.adopt(in, fields)
+	}
+	for _, f := range fields {
+		if err := d.loadPath(f.Path); err != nil {
+			return nil, err
+		}
+		d.doc.MergeField(s.stable, f.Path, f.Cell)
+	}
+	return d.finish()
+}
+
+// adopt takes a document that is new here as it came: merged into nothing, cells stay what they are, and
+// their packed form is canonical.
+func (d *openDoc) adopt(in crdt.DocumentDelta, fields []crdt.Field) (*outcome, error) {
+	o := &outcome{doc: d, changed: fields, cells: in.Cells, record: record{cells: in.Cells}}
+	for _, f := range fields {
+		o.live += liveness(f.Cell)
+		for _, e := range f.Cell.Live {
+			o.digest.Add(d.key, f.Path, e)
+		}
+	}
+	return o, o.writeLog("", nil, in.Cells)
+}

@@ -1,0 +1,169 @@
+package docstore
+
+import (
+	"fmt"
+	"sort"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
+)
+
+// Sizes of records, in bytes of packed cells. A document is kept in one record up to maxInlineBytes; beyond, in chunks
+// of at most maxChunkBytes, so that changing one field rewrites a few kilobytes however large the
+// document is. A single cell may be larger and then has a chunk of its own.
+const (
+	maxInlineBytes = 8 << 10
+	maxChunkBytes  = 4 << 10
+	newChunkBytes  = maxChunkBytes / 2 // what a split aims at
+)
+
+// part is one record of a document: all of it, or one chunk.
+type part struct {
+	start  crdt.PathKey
+	loaded bool
+	dots   []crdt.Dot // that the stored record refers to, sorted; known once loaded
+}
+
+// openDoc is a document being read or changed. Its chunks are loaded as they are needed.
+type openDoc struct {
+	space   *Space
+	from    Reader
+	key     string
+	found   bool
+	arrival uint64
+	chunked bool
+	live    int64 // fields with live entries, as stored
+	parts   []part
+	doc     *crdt.Document
+}
+
+// open reads a document's record; one that is not there is open and empty.
+func (s *Space) open(r Reader, key string) (*openDoc, error) {
+	k := documentKey(s.number, key)
+	value, ok, err := r.Get(k)
+	if err != nil {
+		return nil, fmt.Errorf("read document %q: %w", key, err)
+	}
+	if !ok {
+		return &openDoc{space: s, from: r, key: key, parts: []part{{loaded: true}}, doc: crdt.NewDocument(nil)}, nil
+	}
+	return s.openRecord(r, key, k, value)
+}
+
+// openRecord opens a document whose record was read already.
+func (s *Space) openRecord(r Reader, key string, k, value []byte) (*openDoc, error) {
+	rec, err := parseRecord(k, value)
+	if err != nil {
+		return nil, fmt.Errorf("read document %q: %w", key, err)
+	}
+	d := &openDoc{space: s, from: r, key: key, found: true, arrival: rec.arrival, chunked: rec.chunked, live: rec.live}
+	if rec.chunked {
+		d.doc = crdt.NewDocument(nil)
+		return d, d.openDirectory()
+	}
+	fields, err := codec.ParseCells(rec.cells)
+	if err != nil {
+		return nil, fmt.Errorf("read document %q: %w: %w", key, ErrCorrupt, err)
+	}
+	d.doc = crdt.NewDocument(fields)
+	for _, f := range fields {
+		d.live += liveness(f.Cell)
+	}
+	d.parts = []part{{loaded: true}}
+	d.parts[0].dots, err = codec.AppendDots(nil, rec.cells)
+	return d, err
+}
+
+func (d *openDoc) openDirectory() error {
+	k := directoryKey(d.space.number, d.key)
+	value, ok, err := d.from.Get(k)
+	if err != nil {
+		return fmt.Errorf("read the directory of document %q: %w", d.key, err)
+	}
+	if !ok {
+		return fmt.Errorf("read document %q: %w: its directory is missing", d.key, ErrCorrupt)
+	}
+	starts, err := parseDirectory(k, value)
+	if err != nil {
+		return err
+	}
+	d.parts = make([]part, len(starts))
+	for i, s := range starts {
+		d.parts[i].start = s
+	}
+	return nil
+}
+
+// partOf returns the index of the part that holds path p, if any part does.
+func (d *openDoc) partOf(p crdt.PathKey) int {
+	return sort.Search(len(d.parts), func(i int) bool { return d.parts[i].start > p }) - 1
+}
+
+func (d *openDoc) load(i int) error {
+	p := &d.parts[i]
+	if p.loaded {
+		return nil
+	}
+	k := chunkKey(d.space.number, d.key, p.start)
+	value, ok, err := d.from.Get(k)
+	if err != nil {
+		return fmt.Errorf("read document %q: %w", d.key, err)
+	}
+	if !ok {
+		return fmt.Errorf("read document %q: %w: the chunk at %s is missing", d.key, ErrCorrupt, p.start)
+	}
+	fields, dots, err := parseChunk(k, value)
+	if err != nil {
+		return fmt.Errorf("read document %q: chunk at %s: %w", d.key, p.start, err)
+	}
+	d.doc.Include(fields)
+	p.loaded, p.dots = true, dots
+	return nil
+}
+
+// loadPath loads the cell at p.
+func (d *openDoc) loadPath(p crdt.PathKey) error { return d.load(d.partOf(p)) }
+
+// loadSubtree loads the cells at p and below.
+func (d *openDoc) loadSubtree(p crdt.PathKey) error {
+	for i := d.partOf(p); i < len(d.parts) && (i == d.partOf(p) || p.Contains(d.parts[i].start)); i++ {
+		if err := d.load(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadAround loads what an operation on p looks at: the cells above p, at p and below.
+func (d *openDoc) loadAround(p crdt.PathKey) error {
+	for above := p; above != ""; {
+		above = above.Parent()
+		if err := d.loadPath(above); err != nil {
+			return err
+		}
+	}
+	return d.loadSubtree(p)
+}
+
+func (d *openDoc) loadAll() error { return d.loadSubtree("") }
+
+// parseChunk parses the cells of one chunk. One whose cells have all gone stays, empty, until its document goes.
+func parseChunk(key, value []byte) ([]crdt.Field, []crdt.Dot, error) {
+	cells, err := unseal(key, value)
+	if err != nil || len(cells) == 0 {
+		return nil, nil, err
+	}
+	fields, err := codec.ParseCells(cells)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	dots, err := codec.AppendDots(nil, cells)
+	return fields, dots, err
+}
+
+func liveness(c crdt.Cell) int64 {
+	if len(c.Live) > 0 {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,147 @@
+package docstore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Stored is a whole document as it is stored.
+type Stored struct {
+	Key      string
+	Arrival  uint64 // its place in the feed
+	Document *crdt.Document
+}
+
+// Read returns a whole document; ok is false if nothing is stored under the key. A document that was deleted is
+// stored for as long as its tombstones are: ask Document.IsLive.
+func Read(r Reader, space uint32, key string) (doc Stored, ok bool, err error) {
+	d, err := (&Space{number: space}).open(r, key)
+	if err != nil || !d.found {
+		return Stored{}, false, err
+	}
+	return d.whole()
+}
+
+func (d *openDoc) whole() (Stored, bool, error) {
+	if err := d.loadAll(); err != nil {
+		return Stored{}, false, err
+	}
+	return Stored{d.key, d.arrival, d.doc}, true, nil
+}
+
+// Exists reports whether the document has a live entry. Cost: one read, however large the document is.
+func Exists(r Reader, space uint32, key string) (bool, error) {
+	d, err := (&Space{number: space}).open(r, key)
+	return err == nil && d.live > 0, err
+}
+
+// Range names the documents with Prefix whose keys are greater than After.
+type Range struct {
+	Prefix string
+	After  string
+}
+
+func (g Range) bounds(space uint32) (start, end []byte) {
+	prefix := documentKey(space, g.Prefix)
+	start = prefix
+	if g.After >= g.Prefix && g.After != "" {
+		start = append(documentKey(space, g.After), 0)
+	}
+	return start, after(prefix)
+}
+
+// Scan yields the documents of a range in the order of their keys, deleted ones included.
+func Scan(r store.Snapshot, space uint32, g Range) iter.Seq2[Stored, error] {
+	return func(yield func(Stored, error) bool) {
+		for d, err := range openAll(r, space, g) {
+			if err != nil {
+				yield(Stored{}, err)
+				return
+			}
+			doc, _, err := d.whole()
+			if !yield(doc, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// LiveKeys yields the keys of the documents of a range that have a live entry.
+func LiveKeys(r store.Snapshot, space uint32, g Range) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for d, err := range openAll(r, space, g) {
+			if err != nil {
+				yield("", err)
+				return
+			}
+			if d.live > 0 && !yield(d.key, nil) {
+				return
+			}
+		}
+	}
+}
+
+// openAll opens the documents of a range; the chunks of large ones are not loaded.
+func openAll(r store.Snapshot, space uint32, g Range) iter.Seq2[*openDoc, error] {
+	s := &Space{number: space}
+	return func(yield func(*openDoc, error) bool) {
+		start, end := g.bounds(space)
+		for e, err := range r.Scan(start, end) {
+			if err != nil {
+				yield(nil, fmt.Errorf("scan the documents: %w", err))
+				return
+			}
+			d, err := s.openRecord(r, string(e.Key[5:]), e.Key, e.Value)
+			if !yield(d, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// FeedEntry says that a document changed, and as which arrival.
+type FeedEntry struct {
+	Arrival uint64
+	Key     string
+}
+
+// Feed yields the documents that changed after the given arrival, each once, in the order of their last
+// changes.
+func Feed(r store.Snapshot, space uint32, since uint64) iter.Seq2[FeedEntry, error] {
+	return func(yield func(FeedEntry, error) bool) {
+		if since+1 == 0 {
+			return
+		}
+		for e, err := range r.Scan(feedKey(space, since+1), after(spaceKey(kindFeed, space, 0))) {
+			if err != nil {
+				yield(FeedEntry{}, fmt.Errorf("read the feed: %w", err))
+				return
+			}
+			if len(e.Key) != 13 {
+				yield(FeedEntry{}, fmt.Errorf("%w: feed key %q", ErrCorrupt, e.Key))
+				return
+			}
+			if !yield(FeedEntry{binary.BigEndian.Uint64(e.Key[5:]), string(e.Value)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// CountLog counts the log entries of one replica in (from, to], at most limit of them.
+func CountLog(r store.Snapshot, space uint32, from, to crdt.Dot, limit int64) (int64, error) {
+	n := int64(0)
+	for _, err := range r.Keys(logPrefix(space, from.Replica, from.Time+1), after(logPrefix(space, to.Replica, to.Time))) {
+		if err != nil {
+			return n, fmt.Errorf("count the log: %w", err)
+		}
+		if n++; n == limit {
+			break
+		}
+	}
+	return n, nil
+}

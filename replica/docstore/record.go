@@ -1,0 +1,125 @@
+package docstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/anabranch-db/anabranch/crdt"
+)
+
+// ErrCorrupt says that something stored does not parse or does not match its checksum.
+var ErrCorrupt = errors.New("stored record is corrupt")
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// seal puts the checksum of key and payload into the first four bytes of value, which the caller left
+// free. The key is part of it, so that a record that turns up under another key is noticed.
+func seal(key, value []byte) []byte {
+	sum := crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value[4:])
+	binary.LittleEndian.PutUint32(value, sum)
+	return value
+}
+
+func unseal(key, value []byte) ([]byte, error) {
+	if len(value) < 4 {
+		return nil, fmt.Errorf("%w: %q has %d bytes", ErrCorrupt, key, len(value))
+	}
+	if crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value[4:]) != binary.LittleEndian.Uint32(value) {
+		return nil, fmt.Errorf("%w: checksum of %q does not match", ErrCorrupt, key)
+	}
+	return value[4:], nil
+}
+
+// A document's record begins with one of these.
+const (
+	recordInline  = 1 // arrival, then all cells
+	recordChunked = 2 // arrival, then the number of live fields; the cells are in chunks
+)
+
+// record is the parsed form of a document's record.
+type record struct {
+	arrival uint64
+	chunked bool
+	live    int64  // chunked: fields with live entries
+	cells   []byte // inline
+}
+
+func (r record) pack(key []byte) []byte {
+	b := make([]byte, 4, 4+1+binary.MaxVarintLen64*2+len(r.cells))
+	if r.chunked {
+		b = append(b, recordChunked)
+		b = binary.AppendUvarint(b, r.arrival)
+		b = binary.AppendUvarint(b, uint64(r.live))
+	} else {
+		b = append(b, recordInline)
+		b = binary.AppendUvarint(b, r.arrival)
+		b = append(b, r.cells...)
+	}
+	return seal(key, b)
+}
+
+func parseRecord(key, value []byte) (record, error) {
+	b, err := unseal(key, value)
+	if err != nil {
+		return record{}, err
+	}
+	if len(b) < 2 || b[0] != recordInline && b[0] != recordChunked {
+		return record{}, fmt.Errorf("%w: %q is of no known kind", ErrCorrupt, key)
+	}
+	r := record{chunked: b[0] == recordChunked}
+	arrival, n := binary.Uvarint(b[1:])
+	if n <= 0 {
+		return record{}, fmt.Errorf("%w: %q has no arrival number", ErrCorrupt, key)
+	}
+	r.arrival, b = arrival, b[1+n:]
+	if !r.chunked {
+		r.cells = b
+		return r, nil
+	}
+	live, n := binary.Uvarint(b)
+	if n <= 0 || n != len(b) {
+		return record{}, fmt.Errorf("%w: %q has no count of live fields", ErrCorrupt, key)
+	}
+	r.live = int64(live)
+	return r, nil
+}
+
+// packDirectory lists where each chunk begins. The first begins at the empty path.
+func packDirectory(key []byte, starts []crdt.PathKey) []byte {
+	b := binary.AppendUvarint(make([]byte, 4, 256), uint64(len(starts)))
+	for _, s := range starts {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	return seal(key, b)
+}
+
+func parseDirectory(key, value []byte) ([]crdt.PathKey, error) {
+	b, err := unseal(key, value)
+	if err != nil {
+		return nil, err
+	}
+	n, size := binary.Uvarint(b)
+	if size <= 0 || n == 0 || n > uint64(len(b)) {
+		return nil, fmt.Errorf("%w: directory %q has no count", ErrCorrupt, key)
+	}
+	text := string(b[size:])
+	starts := make([]crdt.PathKey, 0, n)
+	for i := range n {
+		length, size := binary.Uvarint([]byte(text[:min(len(text), binary.MaxVarintLen64)]))
+		if size <= 0 || length > uint64(len(text)-size) {
+			return nil, fmt.Errorf("%w: directory %q is cut short at chunk %d", ErrCorrupt, key, i)
+		}
+		start := crdt.PathKey(text[size : size+int(length)])
+		if i == 0 && start != "" || i > 0 && start <= starts[i-1] {
+			return nil, fmt.Errorf("%w: directory %q is out of order at chunk %d", ErrCorrupt, key, i)
+		}
+		starts, text = append(starts, start), text[size+int(length):]
+	}
+	if text != "" {
+		return nil, fmt.Errorf("%w: directory %q has %d bytes too many", ErrCorrupt, key, len(text))
+	}
+	return starts, nil
+}

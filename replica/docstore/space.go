@@ -1,0 +1,149 @@
+package docstore
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Space is the state of one space, newest changes included, whether they are durable already or not. What it
+// knows in memory is small: vectors, digest and counters; documents stay in the store. It is for one
+// goroutine at a time.
+//
+// Invariants: stable ≤ vv ≤ horizon; the log, the feed, the digest and the counters are the functions of
+// the documents that Verify recomputes.
+type Space struct {
+	number    uint32
+	vv        crdt.VersionVector
+	stable    crdt.VersionVector
+	horizon   crdt.VersionVector
+	digest    crdt.Digest
+	arrival   uint64 // of the document that changed last
+	documents int64  // that have a live entry
+
+	risen map[crdt.ReplicaID]struct{} // entries of the vectors to be written by Flush
+	dirty bool
+}
+
+// Load reads the state of the space with the given number; one that was never written is empty.
+func Load(r store.Snapshot, number uint32) (*Space, error) {
+	s := &Space{number: number, risen: make(map[crdt.ReplicaID]struct{})}
+	if err := s.loadMeta(r); err != nil {
+		return nil, err
+	}
+	prefix := spaceKey(kindVector, number, 0)
+	for e, err := range r.Scan(prefix, after(prefix)) {
+		if err != nil {
+			return nil, fmt.Errorf("read the vectors of space %d: %w", number, err)
+		}
+		if err := s.loadVectorEntry(e); err != nil {
+			return nil, err
+		}
+	}
+	if !s.stable.LessOrEqual(s.vv) || !s.vv.LessOrEqual(s.horizon) {
+		return nil, fmt.Errorf("%w: vectors of space %d break stable ≤ vv ≤ horizon", ErrCorrupt, number)
+	}
+	return s, nil
+}
+
+func (s *Space) loadMeta(r store.Snapshot) error {
+	key := spaceKey(kindMeta, s.number, 0)
+	value, ok, err := r.Get(key)
+	if err != nil || !ok {
+		return err
+	}
+	b, err := unseal(key, value)
+	if err != nil {
+		return err
+	}
+	if len(b) != 32 {
+		return fmt.Errorf("%w: meta of space %d has %d bytes", ErrCorrupt, s.number, len(b))
+	}
+	s.digest = crdt.DigestFromBytes([16]byte(b[:16]))
+	s.arrival = binary.BigEndian.Uint64(b[16:])
+	s.documents = int64(binary.BigEndian.Uint64(b[24:]))
+	return nil
+}
+
+func (s *Space) loadVectorEntry(e store.Entry) error {
+	b, err := unseal(e.Key, e.Value)
+	if err != nil {
+		return err
+	}
+	if len(e.Key) != 13 || len(b) != 24 {
+		return fmt.Errorf("%w: vector entry %q", ErrCorrupt, e.Key)
+	}
+	r := crdt.ReplicaID(binary.BigEndian.Uint64(e.Key[5:]))
+	for i, vv := range []*crdt.VersionVector{&s.vv, &s.stable, &s.horizon} {
+		vv.Advance(crdt.Dot{Replica: r, Time: hlc.Time(binary.BigEndian.Uint64(b[8*i:]))})
+	}
+	return nil
+}
+
+// Flush writes what changed of the meta data since the last Flush. It belongs into the same batch as the
+// changes themselves, so that a crash leaves all or none.
+func (s *Space) Flush(b *store.Batch) {
+	if !s.dirty {
+		return
+	}
+	s.dirty = false
+	key := spaceKey(kindMeta, s.number, 0)
+	d := s.digest.Bytes()
+	v := append(make([]byte, 4, 36), d[:]...)
+	v = binary.BigEndian.AppendUint64(v, s.arrival)
+	v = binary.BigEndian.AppendUint64(v, uint64(s.documents))
+	b.Put(key, seal(key, v))
+	for r := range s.risen {
+		key := vectorKey(s.number, r)
+		v := make([]byte, 4, 28)
+		for _, t := range []hlc.Time{s.vv.Get(r), s.stable.Get(r), s.horizon.Get(r)} {
+			v = binary.BigEndian.AppendUint64(v, uint64(t))
+		}
+		b.Put(key, seal(key, v))
+	}
+	clear(s.risen)
+}
+
+// incorporate says that all transactions of d.Replica up to d.Time are in.
+func (s *Space) incorporate(d crdt.Dot) {
+	if s.vv.Advance(d) {
+		s.risen[d.Replica] = struct{}{}
+		s.dirty = true
+	}
+	s.foresee(d)
+}
+
+// foresee says that effects of d may be in.
+func (s *Space) foresee(d crdt.Dot) {
+	if s.horizon.Advance(d) {
+		s.risen[d.Replica] = struct{}{}
+		s.dirty = true
+	}
+}
+
+// Number returns the number under which the space is stored.
+func (s *Space) Number() uint32 { return s.number }
+
+// VV, Stable and Horizon return the vectors as they are now. They change with the space: clone what is kept.
+func (s *Space) VV() crdt.VersionVector { return s.vv }
+
+// Stable returns the vector at which cells are pruned.
+func (s *Space) Stable() crdt.VersionVector { return s.stable }
+
+// Horizon returns the join of the vv and of the horizons of all that was merged.
+func (s *Space) Horizon() crdt.VersionVector { return s.horizon }
+
+// IsClosed reports whether no effect of a transaction beyond vv can show.
+func (s *Space) IsClosed() bool { return s.horizon.LessOrEqual(s.vv) }
+
+// Digest returns the digest of the live state.
+func (s *Space) Digest() crdt.Digest { return s.digest }
+
+// Arrival returns the number that the document that changed last has in the feed.
+func (s *Space) Arrival() uint64 { return s.arrival }
+
+// Documents returns the number of documents that have a live entry.
+func (s *Space) Documents() int64 { return s.documents }

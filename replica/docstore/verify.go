@@ -1,0 +1,335 @@
+package docstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Problem is something that Verify found wrong.
+type Problem struct {
+	What  string // for example "log entry is missing"
+	Where string // the document, key or vector
+	// Derived problems concern only what can be computed again from the documents: repairing them loses nothing.
+	Derived bool
+}
+
+func (p Problem) String() string { return p.What + ": " + p.Where }
+
+// Report is what Verify found.
+type Report struct {
+	Documents   int64 // stored, deleted ones included
+	Live        int64
+	Records     int64 // documents, directories and chunks
+	LogEntries  int64
+	FeedEntries int64
+	Digest      crdt.Digest // as recomputed
+	Problems    []Problem   // at most MaxProblems
+	Suppressed  int64       // problems beyond those
+}
+
+// MaxProblems bounds the problems that a report lists one by one.
+const MaxProblems = 1000
+
+// VerifyOptions says what Verify does beside looking.
+type VerifyOptions struct {
+	// Repair, if not nil, takes the writes that make the log, the feed and the counters what they should be. The
+	// batches are small; each leaves the space no worse than it was.
+	Repair func(*store.Batch) error
+	// Progress, if not nil, is called now and then with the number of keys looked at.
+	Progress func(keys int64)
+}
+
+// Verify recomputes everything in a snapshot that derives from the documents, and compares. Memory does not grow
+// with the space: instead of keeping the expected keys it looks each of them up, and then each key that is there.
+func Verify(ctx context.Context, r store.Snapshot, space uint32, o VerifyOptions) (Report, error) {
+	v := &verifier{ctx: ctx, r: r, space: space, options: o, batch: new(store.Batch)}
+	s, err := Load(r, space)
+	if err != nil {
+		return v.report, err
+	}
+	v.state = s
+	for _, step := range []func() error{v.documents, v.chunks, v.log, v.feed, v.meta, v.flush} {
+		if err := step(); err != nil {
+			return v.report, err
+		}
+	}
+	return v.report, nil
+}
+
+type verifier struct {
+	ctx     context.Context
+	r       store.Snapshot
+	space   uint32
+	state   *Space
+	options VerifyOptions
+	batch   *store.Batch
+	report  Report
+
+	keys       int64
+	chunkCount int64 // as the directories have it
+	maxArrival uint64
+	damaged    bool // some document could not be read: what derives from it is unknown
+}
+
+func (v *verifier) problem(derived bool, where, format string, args ...any) {
+	if len(v.report.Problems) == MaxProblems {
+		v.report.Suppressed++
+		return
+	}
+	v.report.Problems = append(v.report.Problems, Problem{What: fmt.Sprintf(format, args...), Where: where, Derived: derived})
+}
+
+// step counts one key that was looked at.
+func (v *verifier) step() error {
+	if v.keys++; v.keys%1024 == 0 {
+		if v.options.Progress != nil {
+			v.options.Progress(v.keys)
+		}
+		return v.ctx.Err()
+	}
+	return nil
+}
+
+const repairBatchEntries = 4096
+
+func (v *verifier) put(key, value []byte) error {
+	if v.options.Repair == nil {
+		return nil
+	}
+	v.batch.Put(key, value)
+	return v.flushIfLarge()
+}
+
+func (v *verifier) remove(key []byte) error {
+	if v.options.Repair == nil {
+		return nil
+	}
+	v.batch.Delete(key)
+	return v.flushIfLarge()
+}
+
+func (v *verifier) flushIfLarge() error {
+	if v.batch.Len() < repairBatchEntries {
+		return nil
+	}
+	return v.flush()
+}
+
+func (v *verifier) flush() error {
+	if v.options.Repair == nil || v.batch.Len() == 0 {
+		return nil
+	}
+	b := v.batch
+	v.batch = new(store.Batch)
+	return v.options.Repair(b)
+}
+
+// documents checks every record, and that the log and the feed have what it calls for.
+func (v *verifier) documents() error {
+	prefix := spaceKey(kindDocument, v.space, 0)
+	s := &Space{number: v.space}
+	for e, err := range v.r.Scan(prefix, after(prefix)) {
+		if err != nil {
+			return fmt.Errorf("scan the documents: %w", err)
+		}
+		v.report.Documents++
+		v.report.Records++
+		if err := v.step(); err != nil {
+			return err
+		}
+		d, err := s.openRecord(v.r, string(e.Key[5:]), e.Key, e.Value)
+		if err == nil {
+			err = v.document(d)
+		}
+		if err != nil {
+			if v.ctx.Err() != nil {
+				return err
+			}
+			v.damaged = true
+			v.problem(false, fmt.Sprintf("document %q", e.Key[5:]), "record cannot be read (%v)", err)
+		}
+	}
+	return nil
+}
+
+func (v *verifier) document(d *openDoc) error {
+	if err := d.loadAll(); err != nil {
+		return err
+	}
+	where := fmt.Sprintf("document %q", d.key)
+	if d.chunked {
+		v.chunkCount += int64(len(d.parts))
+		v.report.Records += int64(len(d.parts)) + 1
+	}
+	live := int64(0)
+	for f := range d.doc.Fields() {
+		live += liveness(f.Cell)
+		for _, e := range f.Cell.Live {
+			v.report.Digest.Add(d.key, f.Path, e)
+		}
+	}
+	v.report.Live += liveDocuments(live)
+	if live != d.live {
+		v.problem(false, where, "%d fields are live and its record says %d", live, d.live)
+	}
+	for _, p := range d.parts {
+		if err := v.dots(d, p, where); err != nil {
+			return err
+		}
+	}
+	v.maxArrival = max(v.maxArrival, d.arrival)
+	key := feedKey(v.space, d.arrival)
+	value, ok, err := v.r.Get(key)
+	if err != nil {
+		return err
+	}
+	if !ok || !bytes.Equal(value, []byte(d.key)) {
+		v.problem(true, where, "feed entry %d is missing or names %q", d.arrival, value)
+		return v.put(key, []byte(d.key))
+	}
+	return nil
+}
+
+func (v *verifier) dots(d *openDoc, p part, where string) error {
+	for _, dot := range p.dots {
+		if !v.state.horizon.Covers(dot) {
+			v.problem(false, where, "dot %s is beyond the horizon", dot)
+		}
+		if v.state.stable.Covers(dot) {
+			continue
+		}
+		key := logPosition{dot, d.key, p.start}.pack(v.space)
+		_, ok, err := v.r.Get(key)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			v.problem(true, where, "log entry of %s is missing", dot)
+			if err := v.put(key, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// chunks looks for chunks that no directory names.
+func (v *verifier) chunks() error {
+	prefix := spaceKey(kindChunk, v.space, 0)
+	n := int64(0)
+	for _, err := range v.r.Keys(prefix, after(prefix)) {
+		if err != nil {
+			return fmt.Errorf("scan the chunks: %w", err)
+		}
+		n++
+		if err := v.step(); err != nil {
+			return err
+		}
+	}
+	if n != v.chunkCount && !v.damaged {
+		v.problem(false, "chunks", "there are %d, and the directories name %d", n, v.chunkCount)
+	}
+	return nil
+}
+
+// log checks that each entry has a record that refers to it.
+func (v *verifier) log() error {
+	prefix := spaceKey(kindLog, v.space, 0)
+	for k, err := range v.r.Keys(prefix, after(prefix)) {
+		if err != nil {
+			return fmt.Errorf("scan the log: %w", err)
+		}
+		v.report.LogEntries++
+		if err := v.step(); err != nil {
+			return err
+		}
+		p, err := parseLogKey(k)
+		needed := false
+		if err == nil {
+			needed, err = v.refersTo(p)
+		}
+		switch {
+		case err != nil && v.damaged:
+			// The record is reported already; whether the entry is needed cannot be known.
+		case err != nil:
+			v.problem(true, fmt.Sprintf("log key %q", k), "cannot be read (%v)", err)
+		case !needed:
+			v.problem(true, fmt.Sprintf("document %q", p.key), "log entry of %s has no cell", p.dot)
+		}
+		if err == nil && !needed || err != nil && !v.damaged {
+			if err := v.remove(bytes.Clone(k)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (v *verifier) refersTo(p logPosition) (bool, error) {
+	cells, err := recordCells(v.r, v.space, recordName{p.key, p.start})
+	if err != nil || len(cells) == 0 {
+		return false, err
+	}
+	dots, err := codec.AppendDots(nil, cells)
+	if err != nil {
+		return false, err
+	}
+	for _, d := range dots {
+		if d == p.dot {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// feed checks that each entry is the last change of a document.
+func (v *verifier) feed() error {
+	for e, err := range Feed(v.r, v.space, 0) {
+		if err != nil {
+			return err
+		}
+		v.report.FeedEntries++
+		if err := v.step(); err != nil {
+			return err
+		}
+		key := documentKey(v.space, e.Key)
+		value, ok, err := v.r.Get(key)
+		if err != nil {
+			return err
+		}
+		rec, err := parseRecord(key, value)
+		if ok && err == nil && rec.arrival == e.Arrival || ok && err != nil && v.damaged {
+			continue
+		}
+		v.problem(true, fmt.Sprintf("feed entry %d", e.Arrival), "it is not the last change of document %q", e.Key)
+		if err := v.remove(feedKey(v.space, e.Arrival)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verifier) meta() error {
+	s, where := v.state, fmt.Sprintf("space %d", v.space)
+	wrong := false
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			wrong = true
+			v.problem(true, where, format, args...)
+		}
+	}
+	check(s.digest == v.report.Digest, "digest is %s, and its documents give %s", s.digest, v.report.Digest)
+	check(s.documents == v.report.Live, "it counts %d live documents, and has %d", s.documents, v.report.Live)
+	check(s.arrival >= v.maxArrival, "last arrival is %d, and a document has %d", s.arrival, v.maxArrival)
+	if !wrong || v.options.Repair == nil {
+		return nil
+	}
+	s.digest, s.documents, s.arrival, s.dirty = v.report.Digest, v.report.Live, max(s.arrival, v.maxArrival), true
+	s.Flush(v.batch)
+	return nil
+}

@@ -1,0 +1,209 @@
+package docstore
+
+import (
+	"slices"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// outcome is what the operations on one document come to: the writes, and what they change in the space.
+// Nothing of it is done before apply, so a transaction can be given up until then.
+type outcome struct {
+	doc     *openDoc
+	changed []crdt.Field // the cells that differ now, in the order of their paths
+	cells   []byte       // the packed form of changed
+	digest  crdt.Digest  // what the digest changes by
+	live    int64        // fields with live entries, afterwards
+	record  record       // without the arrival number; to be dropped if gone
+	gone    bool         // nothing is left of the document
+	batch   []write
+}
+
+type write struct {
+	key    []byte
+	value  []byte
+	delete bool
+}
+
+func (o *outcome) put(key, value []byte) { o.batch = append(o.batch, write{key: key, value: value}) }
+func (o *outcome) delete(key []byte)     { o.batch = append(o.batch, write{key: key, delete: true}) }
+
+// finish works out what the operations on d come to; nil if they changed nothing.
+func (d *openDoc) finish() (*outcome, error) {
+	o := &outcome{doc: d, live: d.live}
+	var dirty []int // parts, each once
+	for c := range d.doc.Changes() {
+		o.changed = append(o.changed, crdt.Field{Path: c.Path, Cell: c.After})
+		o.live += liveness(c.After) - liveness(c.Before)
+		for _, e := range c.Before.Live {
+			o.digest.Sub(d.key, c.Path, e)
+		}
+		for _, e := range c.After.Live {
+			o.digest.Add(d.key, c.Path, e)
+		}
+		if i := d.partOf(c.Path); len(dirty) == 0 || dirty[len(dirty)-1] != i {
+			dirty = append(dirty, i)
+		}
+	}
+	if len(o.changed) == 0 {
+		return nil, nil
+	}
+	if !d.chunked {
+		return o, o.writeInline()
+	}
+	o.cells = codec.AppendCells(nil, o.changed)
+	return o, o.writeChunks(dirty)
+}
+
+func (o *outcome) writeInline() error {
+	fields := slices.Collect(o.doc.doc.Fields())
+	if len(fields) == 0 {
+		o.gone = true
+		return o.writeLog("", o.doc.parts[0].dots, nil)
+	}
+	cells := codec.AppendCells(nil, fields)
+	if len(fields) == len(o.changed) {
+		o.cells = cells
+	} else {
+		o.cells = codec.AppendCells(nil, o.changed)
+	}
+	if len(cells) > maxInlineBytes && len(fields) > 1 {
+		return o.writeChunks([]int{0})
+	}
+	o.record = record{cells: cells}
+	return o.writeLog("", o.doc.parts[0].dots, cells)
+}
+
+// writeChunks writes the parts that changed, splits those that grew too large, and the directory if
+// it differs. It also makes chunks of a document that was in one record.
+func (o *outcome) writeChunks(dirty []int) error {
+	d := o.doc
+	o.record = record{chunked: true, live: o.live}
+	starts := make([]crdt.PathKey, 0, len(d.parts)+1)
+	next := 0
+	for _, i := range dirty {
+		for ; next < i; next++ {
+			starts = append(starts, d.parts[next].start)
+		}
+		pieces := split(d.fieldsOf(i), d.parts[i].start)
+		for k, piece := range pieces {
+			starts = append(starts, piece.start)
+			key := chunkKey(d.space.number, d.key, piece.start)
+			o.put(key, seal(key, append(make([]byte, 4, 4+len(piece.cells)), piece.cells...)))
+			var before []crdt.Dot
+			if k == 0 {
+				before = d.parts[i].dots
+			}
+			if err := o.writeLog(piece.start, before, piece.cells); err != nil {
+				return err
+			}
+		}
+		next = i + 1
+	}
+	for ; next < len(d.parts); next++ {
+		starts = append(starts, d.parts[next].start)
+	}
+	if !d.chunked || len(starts) != len(d.parts) {
+		key := directoryKey(d.space.number, d.key)
+		o.put(key, packDirectory(key, starts))
+	}
+	return nil
+}
+
+// fieldsOf returns the fields of the i-th part, as they are now.
+func (d *openDoc) fieldsOf(i int) []crdt.Field {
+	var fields []crdt.Field
+	for f := range d.doc.FieldsFrom(d.parts[i].start) {
+		if i+1 < len(d.parts) && f.Path >= d.parts[i+1].start {
+			break
+		}
+		fields = append(fields, f)
+	}
+	return fields
+}
+
+type piece struct {
+	start crdt.PathKey
+	cells []byte
+}
+
+// split packs fields into as many pieces as keep each within maxChunkBytes; the first begins at start.
+func split(fields []crdt.Field, start crdt.PathKey) []piece {
+	if len(fields) == 0 {
+		return []piece{{start: start}}
+	}
+	cells := codec.AppendCells(nil, fields)
+	if len(cells) <= maxChunkBytes || len(fields) == 1 {
+		return []piece{{start, cells}}
+	}
+	half := len(fields) / 2
+	return append(split(fields[:half], start), split(fields[half:], fields[half].Path)...)
+}
+
+// writeLog brings the log up to the dots that a record refers to now. Both lists of dots are sorted.
+func (o *outcome) writeLog(start crdt.PathKey, before []crdt.Dot, cells []byte) error {
+	var now []crdt.Dot
+	if len(cells) > 0 {
+		var err error
+		if now, err = codec.AppendDots(nil, cells); err != nil {
+			return err
+		}
+	}
+	d := o.doc
+	at := func(dot crdt.Dot) []byte { return logPosition{dot, d.key, start}.pack(d.space.number) }
+	for len(before) > 0 || len(now) > 0 {
+		order := 0
+		switch {
+		case len(now) == 0:
+			order = -1
+		case len(before) == 0:
+			order = 1
+		default:
+			order = before[0].Compare(now[0])
+		}
+		if order < 0 && !d.space.stable.Covers(before[0]) {
+			o.delete(at(before[0]))
+		}
+		if order > 0 && !d.space.stable.Covers(now[0]) {
+			o.put(at(now[0]), nil)
+		}
+		if order <= 0 {
+			before = before[1:]
+		}
+		if order >= 0 {
+			now = now[1:]
+		}
+	}
+	return nil
+}
+
+// apply does what finish worked out.
+func (o *outcome) apply(b *store.Batch) {
+	d, s := o.doc, o.doc.space
+	for _, w := range o.batch {
+		if w.delete {
+			b.Delete(w.key)
+		} else {
+			b.Put(w.key, w.value)
+		}
+	}
+	s.dirty = true
+	s.digest.AddDigest(o.digest)
+	s.documents += liveDocuments(o.live) - liveDocuments(d.live)
+	if d.found {
+		b.Delete(feedKey(s.number, d.arrival))
+	}
+	key := documentKey(s.number, d.key)
+	if o.gone {
+		b.Delete(key)
+		return
+	}
+	s.arrival++
+	o.record.arrival = s.arrival
+	b.Put(key, o.record.pack(key))
+	b.Put(feedKey(s.number, s.arrival), []byte(d.key))
+}
+
+func liveDocuments(liveFields int64) int64 { return min(liveFields, 1) }
