@@ -51,12 +51,14 @@ func parseRefusal(body []byte) (*protocol.Refusal, error) {
 // cut returns the longest prefix of s, as UTF-8, that fits into limit bytes.
 func cut(s string, limit int) string {
 	if len(s) > 4*limit {
-		s = s[:4*limit]
+		s = s[:4*limit] // there is no need to mend all of a long text
 	}
 	s = strings.ToValidUTF8(s, "?")
-	for len(s) > limit {
-		_, size := utf8.DecodeLastRuneInString(s[:limit+1])
-		s = s[:limit+1-size]
+	if len(s) <= limit {
+		return s
 	}
-	return s
+	for !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
 }

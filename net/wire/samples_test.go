@@ -1,0 +1,109 @@
+package wire
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+)
+
+// sample is one frame of each kind, as it is written and read.
+type sample struct {
+	name  string
+	value any
+	write func() ([]byte, error)
+}
+
+func at(ms int64, logical int) hlc.Time { return hlc.FromUnixMilli(ms) + hlc.Time(logical) }
+
+const (
+	alice = crdt.ReplicaID(0xa11ce00000000001)
+	bob   = crdt.ReplicaID(0x0b0b)
+)
+
+func sampleVector() crdt.VersionVector {
+	return crdt.NewVersionVector(crdt.Dot{Replica: alice, Time: at(1_790_000_000_000, 3)}, crdt.Dot{Replica: bob, Time: at(1_789_999_999_000, 0)})
+}
+
+func samples() []sample {
+	hello := Hello{
+		Major: 1, Minor: 0, Wall: time.UnixMilli(1_790_000_000_123), Features: []string{"snapshot"},
+		Addrs: []string{"192.0.2.1:7440", "[2001:db8::1]:7440"}, Software: "anabranch", Version: "1.0.0",
+	}
+	list := []sample{
+		{"hello", hello, func() ([]byte, error) { return AppendHello(nil, hello) }},
+		{"space-open", "inventory ä", func() ([]byte, error) { return AppendSpaceOpen(nil, "inventory ä") }},
+	}
+	for _, m := range []struct {
+		name string
+		m    protocol.Message
+	}{
+		{"vectors", &protocol.Vectors{Self: alice, VV: sampleVector(), Stable: crdt.NewVersionVector(crdt.Dot{Replica: bob, Time: at(1_789_000_000_000, 0)})}},
+		{"vectors-empty", &protocol.Vectors{}},
+		{"delta", &protocol.Delta{Delta: crdt.Delta{
+			Origin: alice, From: at(1_789_999_990_000, 0), To: at(1_790_000_000_000, 3), Horizon: sampleVector(),
+			Documents: []crdt.DocumentDelta{
+				{Key: "a", Cells: []byte{1, 2, 3}},
+				{Key: "species/../ä\x00", Cells: nil},
+				{Key: "species/7", Cells: make([]byte, 300)},
+			},
+		}}},
+		{"delta-empty", &protocol.Delta{Delta: crdt.Delta{Origin: bob, From: 5, To: 5}}},
+		{"ack", &protocol.Ack{VV: sampleVector()}},
+		{"level", &protocol.Level{VectorHash: [16]byte{1, 2, 15: 16}, Digest: crdt.Digest{Hi: 3, Lo: 4}, Closed: true}},
+		{"refusal", &protocol.Refusal{Code: protocol.RefusedClock, Origin: bob, From: 1, To: at(1_790_000_000_000, 3), Text: "the clock of 0b0b is 3 h ahead"}},
+	} {
+		list = append(list, sample{m.name, m.m, func() ([]byte, error) { return Marshal(nil, m.m) }})
+	}
+	return list
+}
+
+// parse reads any frame.
+func parse(b []byte) (any, error) {
+	if t, _, err := split(b); err == nil {
+		switch t {
+		case TypeHello:
+			return ParseHello(b)
+		case TypeSpaceOpen:
+			return ParseSpaceOpen(b)
+		}
+	}
+	m, err := Unmarshal(b)
+	if m == nil {
+		return nil, err
+	}
+	return m, err
+}
+
+// write is the inverse of parse.
+func write(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case Hello:
+		return AppendHello(nil, v)
+	case string:
+		return AppendSpaceOpen(nil, v)
+	case protocol.Message:
+		return Marshal(nil, v)
+	}
+	return nil, fmt.Errorf("cannot write a %T", v)
+}
+
+// same compares values as messages: nil and empty cells are one.
+func same(a, b any) bool {
+	x, errX := write(a)
+	y, errY := write(b)
+	return errX == nil && errY == nil && reflect.TypeOf(a) == reflect.TypeOf(b) && string(x) == string(y)
+}
+
+func must(t testing.TB, s sample) []byte {
+	t.Helper()
+	b, err := s.write()
+	if err != nil {
+		t.Fatalf("%s: %v", s.name, err)
+	}
+	return b
+}
