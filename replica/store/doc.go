@@ -17,6 +17,6 @@
 // snapshot that is opened while a batch is being committed shows the state before it or, if it was opened after
 // Commit returned, the state after it; never a part.
 //
-// What is not here: ranges deletes, transactions that read and write (the one writer reads a snapshot or its own
+// What is not here: range deletes, transactions that read and write (the one writer reads a snapshot or its own
 // batch), and what keys and values mean, which is the engine's affair.
 package store
