@@ -102,7 +102,7 @@ func TestLayoutRulesCanFail(t *testing.T) {
 		{"a word that contains the mark", "docs/a.md", "masto" + strings.ToLower(mark) + "n " + mark + "S", (*layoutTree).checkLeftovers, nil, ""},
 		{"a path of a machine", "testdata/a.txt", "open " + home + "jane/x: no\n" + root + "x", (*layoutTree).checkMachinePaths,
 			[]string{"testdata/a.txt:1: ", "testdata/a.txt:2: "}, "one machine"},
-		{"a made-up path, and a part of a URL", "docs/a.md", home + "alice/x https://example.com" + root + "x", (*layoutTree).checkMachinePaths, nil, ""},
+		{"a made-up path, and a part of a URL", "docs/a.md", home + "alice/x " + home + "u/x https://example.com" + root + "x", (*layoutTree).checkMachinePaths, nil, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tree, err := readLayout(fstest.MapFS{test.path: &fstest.MapFile{Data: []byte(test.src)}})

@@ -369,10 +369,10 @@ func (tree *layoutTree) checkLeftovers() []string {
 func (tree *layoutTree) checkMachinePaths() []string {
 	return tree.eachLine(func(_ string, line []byte) string {
 		m := layoutMachinePath.FindSubmatch(line)
-		if m == nil || slices.Contains(layoutSomebody, string(m[4])) {
+		if m == nil || len(m[4]) == 1 || slices.Contains(layoutSomebody, string(m[4])) {
 			return ""
 		}
-		return fmt.Sprintf("has %s, a path of one machine: use a relative path, t.TempDir, or a made-up user (%s)", m[2], strings.Join(layoutSomebody, ", "))
+		return fmt.Sprintf("has %s, a path of one machine: use a relative path, t.TempDir, or a made-up user (one letter, or %s)", m[2], strings.Join(layoutSomebody, ", "))
 	})
 }
 
