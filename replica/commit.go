@@ -1,0 +1,187 @@
+package replica
+
+import (
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// A group of this size takes no more: the next transaction waits until it is being committed. One
+// transaction or delta comes on top, so that every group stays within what one commit takes.
+const (
+	groupBytes   = 2 << 20
+	groupEntries = 16 << 10
+)
+
+// group is what one commit of the store makes durable: local transactions and merged deltas that waited
+// together, of all spaces.
+type group struct {
+	batch  *store.Batch
+	spaces map[*Space]*groupPart
+	made   []*Space // spaces that the group makes
+	done   chan struct{}
+	err    error // set before done is closed
+}
+
+// groupPart is what a group holds of one space, in the order of the merges.
+type groupPart struct {
+	local    []*crdt.Delta // of own transactions
+	received []*liveDelta
+	risen    crdt.VersionVector
+}
+
+func newGroup() *group {
+	return &group{batch: new(store.Batch), spaces: make(map[*Space]*groupPart), done: make(chan struct{})}
+}
+
+func (g *group) part(s *Space) *groupPart {
+	p := g.spaces[s]
+	if p == nil {
+		p = &groupPart{}
+		g.spaces[s] = p
+	}
+	return p
+}
+
+func (g *group) isEmpty() bool { return g.batch.Len() == 0 && len(g.spaces) == 0 }
+
+// wait returns when the group is durable, or has failed.
+func (g *group) wait() error {
+	<-g.done
+	return g.err
+}
+
+// waitForRoom returns, with mu held, when the group can take one more transaction.
+func (r *Replica) waitForRoom() error {
+	for !r.closed && (r.group.batch.Bytes() > groupBytes || r.group.batch.Len() > groupEntries) {
+		r.roomy.Wait()
+	}
+	if r.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// overlay opens a view of the newest state. It is called with mu held, so that no batch can leave the overlay before
+// it is in the snapshot.
+func (r *Replica) overlay() (*docstore.Overlay, error) {
+	snap, err := r.store.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	o := &docstore.Overlay{Batch: r.group.batch, Snapshot: snap}
+	if r.inFlight != nil {
+		o.InFlight = []*store.Batch{r.inFlight.batch}
+	}
+	return o, nil
+}
+
+// commitLoop commits one group after the other. What arrives while one is being synced waits in the next, so a
+// transaction alone never waits for others, and many share one sync.
+func (r *Replica) commitLoop() {
+	defer close(r.committed)
+	for range r.wake {
+		for r.commitGroup() {
+		}
+		r.mu.Lock()
+		closed := r.closed
+		r.mu.Unlock()
+		if closed {
+			return
+		}
+	}
+}
+
+// commitGroup commits the waiting group and reports false if there is none. The order is: persist, then
+// send, then notify.
+func (r *Replica) commitGroup() bool {
+	r.mu.Lock()
+	g := r.group
+	if g.isEmpty() {
+		r.mu.Unlock()
+		return false
+	}
+	r.group = newGroup()
+	states := make(map[*Space]durableState, len(g.spaces))
+	for s := range g.spaces {
+		s.state.Flush(g.batch)
+		states[s] = s.snapshotState(r.self)
+	}
+	r.storeAcked(g.batch)
+	r.inFlight = g
+	r.roomy.Broadcast()
+	r.mu.Unlock()
+
+	err := r.store.Commit(g.batch)
+
+	r.mu.Lock()
+	r.inFlight = nil
+	if err != nil {
+		r.giveUp(g, err)
+		r.mu.Unlock()
+		return true
+	}
+	r.mu.Unlock()
+	for s, state := range states {
+		s.publish(state, g.spaces[s])
+	}
+	close(g.done)
+	return true
+}
+
+// giveUp fails a group whose commit failed, and the one that was built upon it, and goes back to what the store
+// has. It is called with mu held.
+func (r *Replica) giveUp(g *group, err error) {
+	r.log.Error("a commit failed; nothing of it was acknowledged", "error", err)
+	for _, failed := range []*group{g, r.group} {
+		failed.err = err
+		for _, s := range failed.made {
+			delete(r.spaces, s.name)
+			delete(r.byNumber, s.number)
+		}
+		close(failed.done)
+	}
+	r.group = newGroup()
+	r.self = 0 // its record may be in the failed batch; a fresh ID costs nothing
+	snap, serr := r.store.Snapshot()
+	if serr != nil {
+		return // the store is closed: nothing can be written or read any more
+	}
+	defer snap.Close()
+	for _, s := range r.spaces {
+		if state, lerr := docstore.Load(snap, s.number); lerr == nil {
+			s.state = state
+		} else {
+			r.log.Error("the space cannot be loaded again after the failed commit", "space", s.name, "error", lerr)
+		}
+	}
+}
+
+// ackedInterval is how often at the most the vectors that peers acknowledged are stored. They only inform
+// (pending counts after a restart): a session begins with the peer's own word.
+const ackedInterval = 2 * time.Second
+
+// storeAcked adds the vectors that peers have acknowledged to a batch. It is called with mu held.
+func (r *Replica) storeAcked(b *store.Batch) {
+	now := r.cfg.Now()
+	for _, s := range r.spaces {
+		if !r.closed && now.Sub(s.ackedStored) < ackedInterval {
+			continue
+		}
+		if dirty := s.takeDirtyAcked(); len(dirty) > 0 {
+			s.ackedStored = now
+			for peer, vv := range dirty {
+				docstore.PutAcked(b, s.number, peer, vv)
+			}
+		}
+	}
+}
+
+// liveDelta is a delta in memory with its frame, made once for all peers.
+type liveDelta struct {
+	message *protocol.Delta
+	frame   []byte // nil without a transport
+}

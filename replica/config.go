@@ -1,0 +1,106 @@
+package replica
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+)
+
+// SyncMode says how durable a commit is when it is acknowledged, to the caller and to peers.
+type SyncMode uint8
+
+const (
+	// SyncAlways: on disk before it is acknowledged. Transactions that wait together share one sync.
+	SyncAlways SyncMode = iota
+	// SyncInterval: in the hands of the system, which survives the end of the process; on disk within
+	// Config.SyncInterval. A power cut may take the last writes, which then come back from peers that have them.
+	SyncInterval
+	// SyncNever: as SyncInterval, but synced only at Close. For tests and for data that can be had again.
+	SyncNever
+)
+
+// Config says how to open a Replica. The zero Config is a store in memory, without a network.
+type Config struct {
+	// Dir is the store directory, made if it is not there. Empty: in memory.
+	Dir string
+	// Sync says when a commit is acknowledged. Zero: when it is on disk.
+	Sync SyncMode
+	// SyncInterval is the longest time between syncs in mode SyncInterval. Zero: 200 ms.
+	SyncInterval time.Duration
+	// MemTableBytes is the size of the store's write buffers: less saves memory and costs speed. Zero: the
+	// store's default, which suits a node. Small values are for many replicas in one process.
+	MemTableBytes int64
+	// Transport reaches peers; nil: no network. The Replica owns it from Open on, and closes it.
+	Transport Transport
+	// Peers are dialled, and dialled again, for as long as the Replica is open.
+	Peers []Peer
+	// KeepSpace says which spaces that an allowed peer offers are kept here. Nil: every one, up to MaxSpaces.
+	KeepSpace func(name string) bool
+	// Now reads the physical clock. Nil: time.Now.
+	Now func() time.Time
+	// MaxDrift is how far ahead of the physical clock a peer's times may be. Zero: one minute.
+	MaxDrift time.Duration
+	// NewReplicaID draws a ReplicaID. Nil: at random. Only replays and tests have a reason to set it: one ID used by
+	// two replicas destroys data.
+	NewReplicaID func() crdt.ReplicaID
+	// Logger takes what an operator should know. Nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// Peer is a node to dial.
+type Peer struct {
+	ID   PeerID // zero: whoever answers, if it is allowed
+	Addr string
+}
+
+// MaxSpaces bounds the spaces of one store.
+const MaxSpaces = 4096
+
+// MaxSpaceNameBytes bounds the name of a space.
+const MaxSpaceNameBytes = 255
+
+func (c Config) withDefaults() (Config, error) {
+	if c.SyncInterval == 0 {
+		c.SyncInterval = 200 * time.Millisecond
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.MaxDrift == 0 {
+		c.MaxDrift = hlc.DefaultMaxDrift
+	}
+	if c.NewReplicaID == nil {
+		c.NewReplicaID = randomReplicaID
+	}
+	if c.KeepSpace == nil {
+		c.KeepSpace = func(string) bool { return true }
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case c.SyncInterval < 0 || c.MaxDrift < 0 || c.MemTableBytes < 0:
+		return c, errors.New("replica: Config: SyncInterval, MaxDrift and MemTableBytes must not be negative")
+	case c.Sync > SyncNever:
+		return c, fmt.Errorf("replica: Config: unknown sync mode %d", c.Sync)
+	case len(c.Peers) > 0 && c.Transport == nil:
+		return c, errors.New("replica: Config: there are Peers but no Transport to reach them")
+	}
+	return c, nil
+}
+
+func randomReplicaID() crdt.ReplicaID {
+	var b [8]byte
+	for {
+		rand.Read(b[:]) // never fails
+		if id := crdt.ReplicaID(binary.BigEndian.Uint64(b[:])); id != 0 {
+			return id
+		}
+	}
+}

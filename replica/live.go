@@ -1,0 +1,89 @@
+package replica
+
+import (
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Bounds of the live cache. A peer that falls further behind is served from the log.
+const (
+	liveDeltas = 512
+	liveBytes  = 8 << 20
+)
+
+// liveCache keeps the newest deltas of a space with their frames, own and received ones, so that each is
+// encoded once however many peers take it.
+type liveCache struct {
+	deltas []*liveDelta // oldest first
+	bytes  int
+}
+
+func (c *liveCache) add(d *liveDelta) {
+	if d.frame == nil {
+		return
+	}
+	c.deltas = append(c.deltas, d)
+	c.bytes += len(d.frame)
+	drop := 0
+	for c.bytes > liveBytes || len(c.deltas)-drop > liveDeltas {
+		c.bytes -= len(c.deltas[drop].frame)
+		c.deltas[drop] = nil
+		drop++
+	}
+	c.deltas = c.deltas[drop:]
+}
+
+// find returns a delta of origin that begins at from or before and ends after it, at most at to.
+func (c *liveCache) find(origin crdt.ReplicaID, from, to hlc.Time) *liveDelta {
+	for i := len(c.deltas) - 1; i >= 0; i-- {
+		m := c.deltas[i].message
+		if m.Origin == origin && m.From <= from && m.To > from && m.To <= to {
+			return c.deltas[i]
+		}
+	}
+	return nil
+}
+
+// source serves one session: from the live cache if it has what comes next, else from the log.
+type source struct {
+	space *Space
+	frame []byte // of the delta that was returned last, if it is known
+}
+
+// Delta implements protocol.Source.
+func (f *source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
+	s := f.space
+	s.mu.Lock()
+	d := s.live.find(origin, from, to)
+	s.mu.Unlock()
+	if d != nil {
+		f.frame = d.frame
+		return d.message, nil
+	}
+	f.frame = nil
+	snap, horizon, err := s.snapshotAndHorizon()
+	if err != nil {
+		return nil, err
+	}
+	defer snap.Close()
+	built, err := docstore.Build(snap, s.number, origin, from, to, horizon)
+	if err != nil {
+		return nil, err
+	}
+	return &protocol.Delta{Delta: *built}, nil
+}
+
+// snapshotAndHorizon returns a snapshot, and a horizon that is that of the snapshot or of a later moment: what is
+// not published yet may be in the snapshot already.
+func (s *Space) snapshotAndHorizon() (store.Snapshot, crdt.VersionVector, error) {
+	snap, err := s.r.store.Snapshot()
+	if err != nil {
+		return nil, crdt.VersionVector{}, err
+	}
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	return snap, s.state.Horizon().Clone(), nil
+}

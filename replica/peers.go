@@ -1,0 +1,400 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Redialling waits a random time up to a bound that doubles from the first to the second of these, and begins
+// anew after a connection that lasted a minute.
+const (
+	minBackoff    = 250 * time.Millisecond
+	maxBackoff    = 30 * time.Second
+	stableAfter   = time.Minute
+	dialTimeout   = 10 * time.Second
+	tendInterval  = 5 * time.Second // retries what a peer refused for its clock
+	compareEvery  = 6               // intervals between comparisons of digests
+	offerDelay    = 100 * time.Millisecond
+	maxPeerErrors = 256 // addresses whose last error is kept
+)
+
+// peerTable is the connections of a replica and the peers that it dials.
+type peerTable struct {
+	mu     sync.Mutex
+	conns  map[PeerID]*peerConn
+	dials  map[Peer]context.CancelFunc
+	errors map[Peer]peerError // the last failure to dial
+	moved  chan struct{}      // closed and replaced when conns changes
+}
+
+type peerError struct {
+	err  error
+	when time.Time
+}
+
+// peerConn is one connection and its sessions.
+type peerConn struct {
+	Conn
+	peer  PeerID
+	since time.Time
+	mu    sync.Mutex
+	open  map[*Space]*session
+}
+
+func (r *Replica) startNetwork() {
+	r.peers = peerTable{
+		conns: make(map[PeerID]*peerConn), dials: make(map[Peer]context.CancelFunc),
+		errors: make(map[Peer]peerError), moved: make(chan struct{}),
+	}
+	r.wg.Go(r.acceptLoop)
+	r.wg.Go(r.tendLoop)
+	for _, p := range r.cfg.Peers {
+		r.AddPeer(p)
+	}
+}
+
+// AddPeer dials a peer, and dials it again whenever the connection is lost, until RemovePeer or Close.
+func (r *Replica) AddPeer(p Peer) {
+	if r.cfg.Transport == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	r.peers.mu.Lock()
+	if _, ok := r.peers.dials[p]; ok || r.ctx.Err() != nil {
+		r.peers.mu.Unlock()
+		cancel()
+		return
+	}
+	r.peers.dials[p] = cancel
+	r.wg.Go(func() { r.dialLoop(ctx, p) })
+	r.peers.mu.Unlock()
+}
+
+// RemovePeer stops dialling a peer. A connection with it stays until it ends.
+func (r *Replica) RemovePeer(p Peer) {
+	r.peers.mu.Lock()
+	defer r.peers.mu.Unlock()
+	if cancel, ok := r.peers.dials[p]; ok {
+		cancel()
+		delete(r.peers.dials, p)
+		delete(r.peers.errors, p)
+	}
+}
+
+func (r *Replica) acceptLoop() {
+	for {
+		conn, err := r.cfg.Transport.Accept(r.ctx)
+		if err != nil {
+			if r.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+				r.log.Error("no more connections are accepted", "error", err)
+			}
+			return
+		}
+		r.wg.Go(func() { r.serve(conn) })
+	}
+}
+
+func (r *Replica) dialLoop(ctx context.Context, p Peer) {
+	backoff := minBackoff
+	known := p.ID
+	for ctx.Err() == nil {
+		if r.waitWhileConnected(ctx, known) != nil {
+			return
+		}
+		began := time.Now()
+		conn, err := r.dial(ctx, p)
+		if err == nil {
+			known = conn.Peer()
+			err = r.serve(conn)
+		}
+		r.noteDial(ctx, p, err)
+		if time.Since(began) > stableAfter {
+			backoff = minBackoff
+		}
+		if sleep(ctx, time.Duration(rand.Int64N(int64(backoff)))+backoff/8) != nil {
+			return
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+func (r *Replica) dial(ctx context.Context, p Peer) (Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return r.cfg.Transport.Dial(ctx, p.Addr, p.ID)
+}
+
+func (r *Replica) noteDial(ctx context.Context, p Peer, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	r.log.Info("connection failed or ended; it is dialled again", "addr", p.Addr, "error", err)
+	r.peers.mu.Lock()
+	defer r.peers.mu.Unlock()
+	if _, ok := r.peers.errors[p]; ok || len(r.peers.errors) < maxPeerErrors {
+		r.peers.errors[p] = peerError{err, r.cfg.Now()}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// waitWhileConnected returns when there is no connection with the peer, whoever dialled it.
+func (r *Replica) waitWhileConnected(ctx context.Context, id PeerID) error {
+	for {
+		r.peers.mu.Lock()
+		_, connected := r.peers.conns[id]
+		moved := r.peers.moved
+		r.peers.mu.Unlock()
+		if id.IsZero() || !connected {
+			return ctx.Err()
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// serve runs the sessions of a connection until it ends, and returns why.
+func (r *Replica) serve(conn Conn) error {
+	pc := &peerConn{Conn: conn, peer: conn.Peer(), since: r.cfg.Now(), open: make(map[*Space]*session)}
+	if pc.peer == r.cfg.Transport.Self() {
+		conn.Close(CloseSameIdentity, "both nodes have the identity "+pc.peer.String())
+		return &CloseError{Code: CloseSameIdentity, Reason: "the node dialled has this node's own identity"}
+	}
+	if !r.enter(pc) {
+		conn.Close(CloseDuplicate, "there is a connection already")
+		return &CloseError{Code: CloseDuplicate}
+	}
+	defer r.depart(pc)
+	r.log.Info("connected", "peer", pc.peer, "addr", conn.RemoteAddr(), "dialled", conn.Dialled())
+	var streams sync.WaitGroup
+	defer streams.Wait()
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { conn.Close(CloseDone, "the node is closing") })
+	defer stop()
+	streams.Go(func() { r.offerAll(ctx, pc) })
+	for {
+		name, stream, err := conn.AcceptStream(ctx)
+		if err != nil {
+			cancel()
+			conn.Close(CloseDone, "")
+			r.log.Info("disconnected", "peer", pc.peer, "reason", err)
+			return err
+		}
+		streams.Go(func() { r.accept(ctx, pc, name, stream) })
+	}
+}
+
+// enter makes pc the connection with its peer. Of two that the two sides dialled at the same time, the one that the
+// smaller peer ID dialled stays; otherwise the newer one does, for the older one is likely dead.
+func (r *Replica) enter(pc *peerConn) bool {
+	t := &r.peers
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.conns[pc.peer]; old != nil {
+		if old.Dialled() != pc.Dialled() {
+			weAreSmaller := slices.Compare(selfBytes(r), pc.peer[:]) < 0
+			if pc.Dialled() != weAreSmaller && old.Err() == nil {
+				return false
+			}
+		} else if !pc.Dialled() && old.Err() == nil {
+			r.log.Warn("a peer connected again while its old connection is open: it was restarted, or two nodes have one identity",
+				"peer", pc.peer, "old", old.RemoteAddr(), "new", pc.RemoteAddr())
+		}
+		go old.Close(CloseDuplicate, "replaced by another connection")
+	}
+	t.conns[pc.peer] = pc
+	close(t.moved)
+	t.moved = make(chan struct{})
+	return true
+}
+
+func selfBytes(r *Replica) []byte { id := r.cfg.Transport.Self(); return id[:] }
+
+func (r *Replica) depart(pc *peerConn) {
+	t := &r.peers
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conns[pc.peer] == pc {
+		delete(t.conns, pc.peer)
+		close(t.moved)
+		t.moved = make(chan struct{})
+	}
+}
+
+// offerAll opens a stream for each space. Who accepted the connection waits a moment, for the dialler
+// most likely opens the same ones.
+func (r *Replica) offerAll(ctx context.Context, pc *peerConn) {
+	if !pc.Dialled() && sleep(ctx, offerDelay) != nil {
+		return
+	}
+	r.mu.Lock()
+	spaces := make([]*Space, 0, len(r.spaces))
+	for _, s := range r.spaces {
+		spaces = append(spaces, s)
+	}
+	r.mu.Unlock()
+	var all sync.WaitGroup
+	for _, s := range spaces {
+		all.Go(func() { r.offer(ctx, pc, s) })
+	}
+	all.Wait()
+}
+
+// offerSpace opens a stream for a new space on each connection.
+func (r *Replica) offerSpace(s *Space) {
+	if r.cfg.Transport == nil {
+		return
+	}
+	r.peers.mu.Lock()
+	defer r.peers.mu.Unlock()
+	for _, pc := range r.peers.conns {
+		if r.ctx.Err() == nil {
+			r.wg.Go(func() { r.offer(r.ctx, pc, s) })
+		}
+	}
+}
+
+// offer runs sessions of a space over streams that this side opens, until the connection ends or the peer turns
+// out to have opened one itself.
+func (r *Replica) offer(ctx context.Context, pc *peerConn, s *Space) {
+	backoff := minBackoff
+	for ctx.Err() == nil && pc.Err() == nil {
+		if !pc.has(s) {
+			stream, err := pc.OpenStream(ctx, s.name)
+			if err != nil {
+				return
+			}
+			ses := newSession(s, pc, stream, true)
+			if !pc.add(ses) {
+				stream.Close(CloseDuplicate)
+				return
+			}
+			err = r.runSession(ctx, ses)
+			var closed *CloseError
+			if errors.As(err, &closed) && (closed.Code == CloseDuplicate || closed.Code == CloseUnknownSpace) {
+				return
+			}
+		}
+		if sleep(ctx, backoff+time.Duration(rand.Int64N(int64(backoff)))) != nil {
+			return
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// accept runs the session of a stream that the peer opened.
+func (r *Replica) accept(ctx context.Context, pc *peerConn, name string, stream Stream) {
+	s, err := r.keep(name)
+	if err != nil {
+		r.log.Info("a space that a peer offers is not kept here", "space", name, "peer", pc.peer, "reason", err)
+		stream.Close(CloseUnknownSpace)
+		return
+	}
+	ses := newSession(s, pc, stream, false)
+	if !pc.add(ses) {
+		stream.Close(CloseDuplicate)
+		return
+	}
+	_ = r.runSession(ctx, ses) // noted there
+}
+
+var errNotKept = errors.New("this node is configured not to keep it")
+
+func (r *Replica) keep(name string) (*Space, error) {
+	r.mu.Lock()
+	s, ok := r.spaces[name]
+	r.mu.Unlock()
+	if ok {
+		return s, nil
+	}
+	if !r.cfg.KeepSpace(name) {
+		return nil, errNotKept
+	}
+	return r.Space(name)
+}
+
+func (r *Replica) runSession(ctx context.Context, ses *session) error {
+	err := ses.run(ctx)
+	ses.conn.remove(ses)
+	var closed *CloseError
+	if err != nil && ctx.Err() == nil && ses.conn.Err() == nil && !(errors.As(err, &closed) && (closed.Code == CloseDone || closed.Code == CloseDuplicate)) {
+		r.log.Warn("a session ended", "space", ses.space.name, "peer", ses.conn.peer, "error", err)
+		ses.noteError(err)
+	}
+	return err
+}
+
+func (pc *peerConn) has(s *Space) bool {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	return pc.open[s] != nil
+}
+
+// add makes ses the session of its space. Where both sides opened a stream, the dialler's stays.
+func (pc *peerConn) add(ses *session) bool {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	if old := pc.open[ses.space]; old != nil {
+		if ses.byUs != pc.Dialled() {
+			return false
+		}
+		go old.stream.Close(CloseDuplicate)
+	}
+	pc.open[ses.space] = ses
+	return true
+}
+
+func (pc *peerConn) remove(ses *session) {
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	if pc.open[ses.space] == ses {
+		delete(pc.open, ses.space)
+	}
+}
+
+// tendLoop retries, now and then, what peers refused for its clock, and compares digests.
+func (r *Replica) tendLoop() {
+	for n := 1; sleep(r.ctx, tendInterval) == nil; n++ {
+		for _, ses := range r.allSessions() {
+			ses.mu.Lock()
+			ses.proto.RetryHeld()
+			if n%compareEvery == 0 {
+				ses.proto.CompareDigests()
+			}
+			ses.mu.Unlock()
+			ses.poke()
+		}
+	}
+}
+
+func (r *Replica) allSessions() []*session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []*session
+	for _, s := range r.spaces {
+		s.mu.Lock()
+		for ses := range s.sessions {
+			all = append(all, ses)
+		}
+		s.mu.Unlock()
+	}
+	return all
+}

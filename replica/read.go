@@ -1,0 +1,249 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Document is a document as it was at one moment. It holds all its cells; the methods of crdt.Document read them.
+type Document struct {
+	Key    string
+	Cursor Cursor // of its last change
+	*crdt.Document
+}
+
+func (s *Space) document(d docstore.Stored) *Document {
+	return &Document{Key: d.Key, Cursor: Cursor{s.r.feed, d.Arrival}, Document: d.Document}
+}
+
+// Get returns a document. The error is ErrNotFound if it does not exist or was deleted.
+func (s *Space) Get(ctx context.Context, key string) (*Document, error) {
+	if err := crdt.CheckKey(key); err != nil {
+		return nil, err
+	}
+	var doc *Document
+	err := s.view(ctx, func(snap store.Snapshot) error {
+		d, ok, err := docstore.Read(snap, s.number, key)
+		if err == nil && ok && d.Document.IsLive() {
+			doc = s.document(d)
+		}
+		return err
+	})
+	if err == nil && doc == nil {
+		err = fmt.Errorf("%w: %q in space %q", ErrNotFound, key, s.name)
+	}
+	return doc, err
+}
+
+func (s *Space) view(ctx context.Context, read func(store.Snapshot) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	snap, err := s.r.store.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	return read(snap)
+}
+
+// Range names documents: those whose keys begin with Prefix and are greater than After, at most Limit of them.
+type Range struct {
+	Prefix string
+	After  string
+	Limit  int // 0: no limit
+}
+
+// Scan yields the documents whose keys begin with prefix, in the order of their keys, from one consistent
+// snapshot. While the loop goes on, the store keeps what it deletes; do not linger.
+func (s *Space) Scan(ctx context.Context, prefix string) iter.Seq2[*Document, error] {
+	return s.ScanRange(ctx, Range{Prefix: prefix})
+}
+
+// ScanRange is Scan for a page of documents.
+func (s *Space) ScanRange(ctx context.Context, g Range) iter.Seq2[*Document, error] {
+	return func(yield func(*Document, error) bool) {
+		err := s.view(ctx, func(snap store.Snapshot) error {
+			n := 0
+			for d, err := range docstore.Scan(snap, s.number, docstore.Range{Prefix: g.Prefix, After: g.After}) {
+				if err == nil {
+					err = ctx.Err()
+				}
+				if err != nil {
+					return err
+				}
+				if !d.Document.IsLive() {
+					continue
+				}
+				if !yield(s.document(d), nil) {
+					return nil
+				}
+				if n++; n == g.Limit {
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// Keys yields the keys of the documents of a range, which costs less than the documents.
+func (s *Space) Keys(ctx context.Context, g Range) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		err := s.view(ctx, func(snap store.Snapshot) error {
+			n := 0
+			for key, err := range docstore.LiveKeys(snap, s.number, docstore.Range{Prefix: g.Prefix, After: g.After}) {
+				if err == nil {
+					err = ctx.Err()
+				}
+				if err != nil {
+					return err
+				}
+				if !yield(key, nil) {
+					return nil
+				}
+				if n++; n == g.Limit {
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			yield("", err)
+		}
+	}
+}
+
+// Cursor is a place in the order in which the documents of a space last changed here. It is good for the
+// store that gave it; the zero Cursor is the beginning.
+type Cursor struct {
+	Feed    uint64 // which store's arrival numbers, and which life of it
+	Arrival uint64
+}
+
+// String returns a form that ParseCursor reads.
+func (c Cursor) String() string {
+	if c == (Cursor{}) {
+		return "0"
+	}
+	return fmt.Sprintf("%016x-%d", c.Feed, c.Arrival)
+}
+
+// ParseCursor reads the form that String returns; "" and "0" are the beginning.
+func ParseCursor(text string) (Cursor, error) {
+	if text == "" || text == "0" {
+		return Cursor{}, nil
+	}
+	feed, arrival, ok := strings.Cut(text, "-")
+	f, err1 := strconv.ParseUint(feed, 16, 64)
+	n, err2 := strconv.ParseUint(arrival, 10, 64)
+	if !ok || err1 != nil || err2 != nil || len(feed) != 16 {
+		return Cursor{}, fmt.Errorf("%w: %.80q is not a cursor", ErrCursor, text)
+	}
+	return Cursor{f, n}, nil
+}
+
+// serves reports whether the feed can go on after c without leaving anything out.
+func (s *Space) serves(c Cursor) bool {
+	if c == (Cursor{}) || c.Feed == s.r.feed {
+		return c.Arrival <= s.durableNow().arrival
+	}
+	for _, l := range s.lives {
+		if l.Feed == c.Feed {
+			return c.Arrival <= l.Arrival
+		}
+	}
+	return false
+}
+
+// Cursor returns the place after everything that is here now.
+func (s *Space) Cursor() Cursor { return Cursor{s.r.feed, s.durableNow().arrival} }
+
+// Change is one event of Watch: a document as it is now.
+type Change struct {
+	Cursor   Cursor // after this change
+	Key      string
+	Document *Document // nil: it was deleted
+}
+
+// watchBatch bounds the changes that a watcher reads at once. It holds no snapshot while its reader
+// thinks, so a slow reader costs nobody else anything.
+const watchBatch = 64
+
+// Watch yields the documents that changed after the cursor, each as it is when it is read, in the order of their last
+// changes; then it waits for further ones, until ctx ends (which is its last error) or the replica is closed. A document
+// that changes several times while the reader is busy is yielded once. A cursor of another store, or of this store before
+// a backup of it was restored, gives ErrCursor.
+func (s *Space) Watch(ctx context.Context, since Cursor) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		if !s.serves(since) {
+			yield(Change{}, fmt.Errorf("%w: %s is not of this store", ErrCursor, since))
+			return
+		}
+		at := since.Arrival
+		for {
+			s.mu.Lock()
+			changed, newest := s.changed, s.durable.arrival
+			s.mu.Unlock()
+			for at < newest {
+				changes, err := s.changesAfter(ctx, at)
+				if err != nil {
+					yield(Change{}, err)
+					return
+				}
+				for _, c := range changes {
+					at = c.Cursor.Arrival
+					if !yield(c, nil) {
+						return
+					}
+				}
+				if len(changes) < watchBatch {
+					at = max(at, newest)
+				}
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				yield(Change{}, ctx.Err())
+				return
+			case <-s.r.ctx.Done():
+				yield(Change{}, ErrClosed)
+				return
+			}
+		}
+	}
+}
+
+func (s *Space) changesAfter(ctx context.Context, at uint64) ([]Change, error) {
+	var changes []Change
+	err := s.view(ctx, func(snap store.Snapshot) error {
+		for e, err := range docstore.Feed(snap, s.number, at) {
+			if err != nil {
+				return err
+			}
+			d, ok, err := docstore.Read(snap, s.number, e.Key)
+			if err != nil {
+				return err
+			}
+			c := Change{Cursor: Cursor{s.r.feed, e.Arrival}, Key: e.Key}
+			if ok && d.Document.IsLive() {
+				c.Document = s.document(d)
+			}
+			if changes = append(changes, c); len(changes) == watchBatch {
+				return nil
+			}
+		}
+		return nil
+	})
+	return changes, err
+}

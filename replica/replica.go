@@ -1,0 +1,286 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/badgerstore"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/memstore"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Errors that a program may want to tell apart with errors.Is; those of package store (in use, damaged, no
+// space, read-only, newer format) and of package crdt (limits, keys, paths, values) come as they are.
+var (
+	ErrNotFound = errors.New("document not found")
+	ErrClosed   = errors.New("replica is closed")
+	ErrSpace    = errors.New("invalid space name")
+	ErrCursor   = errors.New("cursor cannot be served: read from the beginning")
+)
+
+// Replica is one node's copy of its spaces, and the exchange with its peers. Its methods may be called
+// from several goroutines.
+type Replica struct {
+	cfg    Config
+	log    *slog.Logger
+	store  store.Store
+	anchor string // of the undisturbed store; "" if it is in doubt
+	feed   uint64 // names this life of the store's arrival numbers, for cursors
+
+	ctx    context.Context // of everything that runs until Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex // held for each change of the state, never while waiting for the disk
+	clock    hlc.Clock
+	self     crdt.ReplicaID // zero until the first write, and after a doubt
+	spaces   map[string]*Space
+	byNumber map[uint32]*Space
+	group    *group     // of changes that are not being committed yet
+	inFlight *group     // being committed; nil if none is
+	roomy    *sync.Cond // on mu: the group was taken
+	closed   bool
+
+	wake      chan struct{} // for the committer; holds one
+	committed chan struct{} // closed when the committer has ended
+	peers     peerTable
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens the store, or makes a new one, and begins to reach peers if there is a transport.
+func Open(cfg Config) (*Replica, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &Replica{
+		cfg: cfg, log: cfg.Logger,
+		spaces: make(map[string]*Space), byNumber: make(map[uint32]*Space),
+		group: newGroup(), wake: make(chan struct{}, 1), committed: make(chan struct{}),
+	}
+	r.roomy = sync.NewCond(&r.mu)
+	if err := r.openStore(); err != nil {
+		return nil, err
+	}
+	if err := r.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.describe(), err), r.store.Close())
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	go r.commitLoop()
+	if cfg.Transport != nil {
+		r.startNetwork()
+	}
+	return r, nil
+}
+
+func (c Config) describe() string {
+	if c.Dir == "" {
+		return "a store in memory"
+	}
+	return c.Dir
+}
+
+func (r *Replica) openStore() error {
+	if r.cfg.Dir == "" {
+		r.store = memstore.New()
+		r.anchor = "memory" // it lives and dies with this Replica: nothing can disturb it
+		return nil
+	}
+	s, err := badgerstore.Open(badgerstore.Options{
+		Dir:           r.cfg.Dir,
+		Sync:          badgerstore.SyncMode(r.cfg.Sync),
+		Interval:      r.cfg.SyncInterval,
+		MemTableBytes: r.cfg.MemTableBytes,
+		Logger:        r.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	r.store = s
+	r.anchor = string(s.Anchor())
+	return nil
+}
+
+// load reads what is kept in memory: the vectors and counters of each space, and the identity.
+func (r *Replica) load() error {
+	snap, err := r.store.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	numbers, err := docstore.Spaces(snap)
+	if err != nil {
+		return err
+	}
+	for name, number := range numbers {
+		s, err := r.loadSpace(snap, name, number)
+		if err != nil {
+			return fmt.Errorf("space %q: %w", name, err)
+		}
+		r.spaces[name], r.byNumber[number] = s, s
+		r.clock.Observe(s.state.Horizon().Max())
+	}
+	id, err := docstore.LoadIdentity(snap)
+	if err != nil {
+		return err
+	}
+	if r.anchor != "" && id.Anchor == r.anchor {
+		r.self, r.feed = id.Replica, id.Feed
+		return nil
+	}
+	return r.beginLife(id)
+}
+
+// beginLife starts a new life of a store that was disturbed, or may have been: it writes under another ReplicaID,
+// so that no dot is used twice, and its cursors have another name from here on.
+func (r *Replica) beginLife(former docstore.Identity) error {
+	r.feed = uint64(randomReplicaID())
+	b := new(store.Batch)
+	docstore.PutIdentity(b, docstore.Identity{Feed: r.feed, Anchor: r.anchor})
+	for _, s := range r.spaces {
+		if former.Feed != 0 {
+			s.lives = append(s.lives, docstore.Life{Feed: former.Feed, Arrival: s.state.Arrival()})
+			docstore.PutLives(b, s.number, s.lives)
+		}
+	}
+	return r.store.Commit(b)
+}
+
+// Close ends the exchange with peers, waits for commits in progress, and closes the store. Calls in progress end with
+// ErrClosed.
+func (r *Replica) Close() error {
+	r.closeOnce.Do(func() {
+		r.cancel()
+		if r.cfg.Transport != nil {
+			r.closeErr = r.cfg.Transport.Close()
+		}
+		r.wg.Wait()
+		r.mu.Lock()
+		r.closed = true
+		r.storeAcked(r.group.batch)
+		r.roomy.Broadcast()
+		r.mu.Unlock()
+		r.poke()
+		<-r.committed
+		r.closeErr = errors.Join(r.closeErr, r.store.Close())
+	})
+	return r.closeErr
+}
+
+// Space returns the named space, and makes it if it is new. A name is 1 to MaxSpaceNameBytes bytes of UTF-8.
+func (r *Replica) Space(name string) (*Space, error) {
+	if name == "" || len(name) > MaxSpaceNameBytes || !utf8.ValidString(name) {
+		return nil, fmt.Errorf("%w: %.40q: want 1 to %d bytes of UTF-8", ErrSpace, name, MaxSpaceNameBytes)
+	}
+	r.mu.Lock()
+	if s, ok := r.spaces[name]; ok {
+		r.mu.Unlock()
+		return s, nil
+	}
+	if err := r.waitForRoom(); err != nil {
+		r.mu.Unlock()
+		return nil, err
+	}
+	if s, ok := r.spaces[name]; ok { // made while we waited
+		r.mu.Unlock()
+		return s, nil
+	}
+	if len(r.spaces) == MaxSpaces {
+		r.mu.Unlock()
+		return nil, &crdt.LimitError{What: "store", Size: MaxSpaces + 1, Limit: MaxSpaces, Unit: "spaces"}
+	}
+	s, g, err := r.makeSpace(name)
+	r.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	r.poke()
+	if err := g.wait(); err != nil {
+		return nil, fmt.Errorf("make space %q: %w", name, err)
+	}
+	r.offerSpace(s)
+	return s, nil
+}
+
+// makeSpace is called with mu held.
+func (r *Replica) makeSpace(name string) (*Space, *group, error) {
+	number := uint32(1)
+	for n := range r.byNumber {
+		number = max(number, n+1)
+	}
+	snap, err := r.store.Snapshot()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer snap.Close()
+	s, err := r.loadSpace(snap, name, number)
+	if err != nil {
+		return nil, nil, err
+	}
+	docstore.PutSpace(r.group.batch, name, number)
+	r.group.made = append(r.group.made, s)
+	r.spaces[name], r.byNumber[number] = s, s
+	return s, r.group, nil
+}
+
+// Spaces returns the names of the spaces, sorted.
+func (r *Replica) Spaces() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.spaces))
+}
+
+// ReplicaID returns the present ReplicaID; zero if none was drawn since the store was opened, moved or restored.
+func (r *Replica) ReplicaID() crdt.ReplicaID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.self
+}
+
+// Usage returns the space that the store takes, about.
+func (r *Replica) Usage() store.Usage { return r.store.Usage() }
+
+// identify makes sure that there is a ReplicaID to write under. It is called with mu held, before a write
+// goes into the group.
+func (r *Replica) identify() {
+	if r.self != 0 {
+		return
+	}
+	r.self = r.cfg.NewReplicaID()
+	docstore.PutIdentity(r.group.batch, docstore.Identity{Replica: r.self, Feed: r.feed, Anchor: r.anchor})
+}
+
+// doubtIdentity gives the present ReplicaID up, because something shows that this store has lost writes of it.
+func (r *Replica) doubtIdentity(space, why string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.self == 0 {
+		return
+	}
+	r.log.Warn("this store has lost writes of its own, as after restoring a backup; it goes on under a new replica ID and fetches them from peers",
+		"space", space, "replica", r.self, "why", why)
+	r.self = 0
+}
+
+// now is a physical reading as a Time.
+func (r *Replica) now() hlc.Time { return hlc.FromWall(r.cfg.Now()) }
+
+// checkClock refuses times that are too far in the future.
+func (r *Replica) checkClock(t hlc.Time) error { return hlc.Check(t, r.now(), r.cfg.MaxDrift) }
+
+func (r *Replica) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // one is waiting already
+	}
+}

@@ -1,0 +1,289 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+)
+
+// session runs the protocol of one space over one stream: a goroutine that reads and merges, and one that
+// sends what the state machine has to say whenever there may be something new.
+type session struct {
+	space  *Space
+	conn   *peerConn
+	stream Stream
+	byUs   bool // we opened the stream
+
+	mu    sync.Mutex
+	proto *protocol.Session
+
+	inbox   sync.Mutex // guards what follows; held for moments only, so that a commit never waits for a peer
+	state   protocol.State
+	risen   crdt.VersionVector
+	advised bool
+	wake    chan struct{} // for the sender; holds one
+	ending  atomic.Bool   // the sender stops after what it sends now
+}
+
+// refusalTimeout is how long the last frame of a session that is refused may take.
+const refusalTimeout = 2 * time.Second
+
+// sendBatchBytes is how much a sender collects for one write to the stream.
+const sendBatchBytes = 256 << 10
+
+func newSession(s *Space, conn *peerConn, stream Stream, byUs bool) *session {
+	return &session{space: s, conn: conn, stream: stream, byUs: byUs, wake: make(chan struct{}, 1)}
+}
+
+// advance tells the session that more is durable. It is called with space.mu held.
+func (ses *session) advance(state protocol.State, risen crdt.VersionVector) {
+	ses.inbox.Lock()
+	ses.state, ses.advised = state, true
+	ses.risen.Join(risen)
+	ses.inbox.Unlock()
+	ses.poke()
+}
+
+func (ses *session) poke() {
+	select {
+	case ses.wake <- struct{}{}:
+	default:
+	}
+}
+
+// takeAdvice passes on what advance left. It is called with mu held.
+func (ses *session) takeAdvice() {
+	ses.inbox.Lock()
+	defer ses.inbox.Unlock()
+	if !ses.advised {
+		return
+	}
+	risen := make([]crdt.Dot, 0, ses.risen.Len())
+	for d := range ses.risen.All() {
+		risen = append(risen, d)
+	}
+	ses.proto.Advance(ses.state, risen)
+	ses.advised, ses.risen = false, crdt.VersionVector{}
+}
+
+// run exchanges until the stream or ctx ends, and returns why.
+func (ses *session) run(ctx context.Context) error {
+	s := ses.space
+	s.mu.Lock()
+	ses.proto = protocol.NewSession(s.durable.State)
+	s.sessions[ses] = struct{}{}
+	s.peerState(ses.conn.peer).connected++
+	s.mu.Unlock()
+	defer ses.leave()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sent := make(chan error, 1)
+	go func() {
+		err := ses.send(ctx)
+		if err != nil { // ends the reader too
+			ses.stream.Close(closeCodeOf(err))
+		}
+		sent <- err
+	}()
+	err := ses.receive()
+	var refused *refusalError
+	if errors.As(err, &refused) { // its frame goes out first, unless the peer does not read
+		ses.ending.Store(true)
+		ses.poke()
+		stop := time.AfterFunc(refusalTimeout, func() { ses.stream.Close(CloseRefused) })
+		<-sent
+		stop.Stop()
+		sent <- nil
+	}
+	cancel()
+	ses.stream.Close(closeCodeOf(err))
+	if serr := <-sent; serr != nil && !errors.Is(serr, context.Canceled) && !isClose(serr) {
+		return serr
+	}
+	return err
+}
+
+func (ses *session) leave() {
+	s := ses.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, ses)
+	st := s.peerState(ses.conn.peer)
+	st.connected--
+	st.level = false
+}
+
+// refusalError ends a session after the refusal went out.
+type refusalError struct{ err error }
+
+func (e *refusalError) Error() string { return e.err.Error() }
+func (e *refusalError) Unwrap() error { return e.err }
+
+func closeCodeOf(err error) CloseCode {
+	var refused *refusalError
+	var closed *CloseError
+	switch {
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
+		return CloseDone
+	case errors.As(err, &refused):
+		return CloseRefused
+	case errors.As(err, &closed):
+		return closed.Code
+	case errors.Is(err, docstore.ErrMalformed):
+		return CloseMalformed
+	}
+	return CloseInternal
+}
+
+func isClose(err error) bool {
+	var closed *CloseError
+	return errors.As(err, &closed) || errors.Is(err, io.EOF)
+}
+
+// send pulls messages from the state machine and writes them, many at once where many wait.
+func (ses *session) send(ctx context.Context) error {
+	src := &source{space: ses.space}
+	for {
+		frames, err := ses.collect(src)
+		if err != nil {
+			return err
+		}
+		if len(frames) > 0 {
+			if err := ses.stream.WriteFrames(frames...); err != nil {
+				return err
+			}
+		}
+		if ses.ending.Load() {
+			return nil
+		}
+		if len(frames) > 0 {
+			continue
+		}
+		ses.noteLevel()
+		select {
+		case <-ses.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (ses *session) collect(src *source) ([][]byte, error) {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	ses.takeAdvice()
+	var frames [][]byte
+	size := 0
+	for size < sendBatchBytes {
+		src.frame = nil
+		m, err := ses.proto.Next(src)
+		if err != nil {
+			return nil, err
+		}
+		if m == nil {
+			break
+		}
+		frame := src.frame
+		if frame == nil {
+			if frame, err = ses.space.r.cfg.Transport.Marshal(nil, m); err != nil {
+				return nil, fmt.Errorf("frame a %T: %w", m, err)
+			}
+		}
+		frames = append(frames, frame)
+		size += len(frame)
+	}
+	return frames, nil
+}
+
+// receive reads and merges. It does not wait for the disk: what waits together is synced together, and
+// acknowledged when it is durable.
+func (ses *session) receive() error {
+	for {
+		frame, err := ses.stream.ReadFrame()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		frame = append([]byte(nil), frame...) // the message and the live cache keep it
+		m, err := ses.space.r.cfg.Transport.Unmarshal(frame)
+		if err != nil {
+			return fmt.Errorf("%w: %w", docstore.ErrMalformed, err)
+		}
+		if m == nil {
+			continue // of a newer minor version
+		}
+		ses.mu.Lock()
+		ses.takeAdvice()
+		step, err := ses.proto.Receive(m)
+		ses.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("%w: %w", docstore.ErrMalformed, err)
+		}
+		if err := ses.do(step, frame); err != nil {
+			return err
+		}
+	}
+}
+
+// do does what a step asks for, in the order of its fields.
+func (ses *session) do(step protocol.Step, frame []byte) error {
+	s := ses.space
+	if step.Merge != nil {
+		merged, err := s.merge(&liveDelta{message: step.Merge, frame: frame})
+		if err != nil {
+			return ses.refuse(step.Merge, err)
+		}
+		step.LostWrites = step.LostWrites || merged.Foreign
+	}
+	if step.LostWrites {
+		s.r.doubtIdentity(s.name, "peer "+ses.conn.peer.Short()+" holds more of it than this store")
+	}
+	if step.Acked {
+		ses.noteAcked()
+	}
+	if step.Refused != nil {
+		ses.noteRefused(step.Refused)
+	}
+	if step.Compared != protocol.NotCompared {
+		ses.noteCompared(step.Compared)
+	}
+	ses.poke()
+	return nil
+}
+
+// refuse tells the peer why its delta was not merged. Only what the peer can mend goes on: a gap, and a
+// clock that is ahead.
+func (ses *session) refuse(d *protocol.Delta, err error) error {
+	var drift *hlc.DriftError
+	code := protocol.RefusedInternal
+	text := "it could not be stored"
+	switch {
+	case errors.Is(err, docstore.ErrGap):
+		code, text = protocol.RefusedGap, err.Error()
+	case errors.As(err, &drift):
+		code, text = protocol.RefusedClock, err.Error()
+		ses.noteError(fmt.Errorf("writes of replica %s refused: %w", d.Origin, err))
+	case errors.Is(err, docstore.ErrMalformed):
+		code, text = protocol.RefusedMalformed, err.Error()
+	}
+	ses.mu.Lock()
+	ses.proto.Refuse(d, code, text)
+	ses.mu.Unlock()
+	if code == protocol.RefusedGap || code == protocol.RefusedClock {
+		ses.poke()
+		return nil
+	}
+	return &refusalError{fmt.Errorf("merge a delta of %s: %w", d.Origin, err)}
+}

@@ -1,0 +1,217 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Space is a named set of documents: the unit of replication. Its methods may be called from several
+// goroutines.
+type Space struct {
+	r      *Replica
+	name   string
+	number uint32
+	lives  []docstore.Life // former names of the feed
+
+	state       *docstore.Space // newest, not all of it durable; guarded by r.mu
+	ackedStored time.Time       // guarded by r.mu
+
+	mu       sync.Mutex // guards what follows; taken after r.mu where both are
+	durable  durableState
+	changed  chan struct{} // closed and replaced when durable moves
+	acked    map[PeerID]crdt.VersionVector
+	ackDirty map[PeerID]struct{}
+	ackMoved chan struct{} // closed and replaced when acked moves
+	sessions map[*session]struct{}
+	live     liveCache
+	status   map[PeerID]*peerSpaceState
+}
+
+// durableState is what peers and readers may know of: one moment of the space, on disk.
+type durableState struct {
+	protocol.State
+	horizon   crdt.VersionVector
+	arrival   uint64
+	documents int64
+}
+
+func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*Space, error) {
+	state, err := docstore.Load(snap, number)
+	if err != nil {
+		return nil, err
+	}
+	acked, err := docstore.Acked(snap, number)
+	if err != nil {
+		return nil, err
+	}
+	lives, err := docstore.Lives(snap, number)
+	if err != nil {
+		return nil, err
+	}
+	s := &Space{
+		r: r, name: name, number: number, state: state, lives: lives,
+		changed: make(chan struct{}), ackMoved: make(chan struct{}),
+		acked: acked, ackDirty: make(map[PeerID]struct{}),
+		sessions: make(map[*session]struct{}), status: make(map[PeerID]*peerSpaceState),
+	}
+	s.durable = s.snapshotState(r.self)
+	return s, nil
+}
+
+// snapshotState copies the state for publication. It is called with r.mu held, or before s is shared.
+func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
+	return durableState{
+		State: protocol.State{
+			Self: self, VV: s.state.VV().Clone(), Stable: s.state.Stable().Clone(),
+			Digest: s.state.Digest(), Closed: s.state.IsClosed(),
+		},
+		horizon: s.state.Horizon().Clone(), arrival: s.state.Arrival(), documents: s.state.Documents(),
+	}
+}
+
+// Name returns the name of the space.
+func (s *Space) Name() string { return s.name }
+
+// Receipt names a transaction that was committed.
+type Receipt struct {
+	Dot crdt.Dot // zero if the transaction changed nothing
+	// Sync is the mode in which it was committed: what its durability means.
+	Sync SyncMode
+}
+
+// Update runs fn and commits the changes that it makes, all of them or none. It returns when they are durable by
+// the configured mode and visible to readers. An error of fn, or of one of its calls on tx, gives the whole transaction up and
+// is returned. fn runs while no other transaction of the replica does, so what it reads stays so until it
+// has written; it must not wait for anything, least of all for another Update, and must not keep tx.
+//
+// ctx is looked at before the transaction is begun. Once it is on its way to the disk, Update waits for
+// the outcome, for otherwise nobody could tell whether it happened.
+func (s *Space) Update(ctx context.Context, fn func(tx *Tx) error) (Receipt, error) {
+	if err := ctx.Err(); err != nil {
+		return Receipt{}, err
+	}
+	dot, g, err := s.run(fn)
+	if err != nil || g == nil {
+		return Receipt{}, err
+	}
+	s.r.poke()
+	if err := g.wait(); err != nil {
+		return Receipt{}, fmt.Errorf("commit the transaction in space %q: %w", s.name, err)
+	}
+	return Receipt{Dot: dot, Sync: s.r.cfg.Sync}, nil
+}
+
+// run runs fn against the newest state and puts what it did into the group, which it returns; nil if nothing changed.
+func (s *Space) run(fn func(tx *Tx) error) (crdt.Dot, *group, error) {
+	r := s.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.waitForRoom(); err != nil {
+		return crdt.Dot{}, nil, err
+	}
+	over, err := r.overlay()
+	if err != nil {
+		return crdt.Dot{}, nil, err
+	}
+	defer over.Snapshot.Close()
+	at, err := r.clock.Peek(r.now())
+	if err != nil {
+		return crdt.Dot{}, nil, err
+	}
+	r.identify()
+	dot := crdt.Dot{Replica: r.self, Time: at}
+	tx := &Tx{space: s, t: s.state.Begin(over, crdt.EventAt(dot))}
+	defer tx.end()
+	if err = fn(tx); err == nil {
+		err = tx.failed
+	}
+	if err != nil {
+		return crdt.Dot{}, nil, err
+	}
+	delta, err := tx.t.Commit(r.group.batch)
+	if err != nil || delta == nil {
+		return crdt.Dot{}, nil, err
+	}
+	r.clock.Observe(at)
+	part := r.group.part(s)
+	part.local = append(part.local, delta)
+	part.risen.Advance(dot)
+	return dot, r.group, nil
+}
+
+// merge joins a received delta into the newest state. It does not wait until that is durable.
+func (s *Space) merge(d *liveDelta) (docstore.Merged, error) {
+	r := s.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.waitForRoom(); err != nil {
+		return docstore.Merged{}, err
+	}
+	over, err := r.overlay()
+	if err != nil {
+		return docstore.Merged{}, err
+	}
+	defer over.Snapshot.Close()
+	m, err := s.state.Merge(over, r.group.batch, &d.message.Delta, r.self, r.checkClock)
+	if err != nil || !m.New {
+		return m, err
+	}
+	r.clock.Observe(m.Max)
+	part := r.group.part(s)
+	part.received = append(part.received, d)
+	part.risen.Advance(crdt.Dot{Replica: d.message.Origin, Time: d.message.To})
+	r.poke()
+	return m, nil
+}
+
+// publish makes a committed group known: to sessions first, then to watchers.
+func (s *Space) publish(state durableState, part *groupPart) {
+	var fresh []*liveDelta
+	if len(part.local) > 0 {
+		if d := s.r.makeLive(part.local); d != nil {
+			fresh = append(fresh, d)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.durable = state
+	for _, d := range append(fresh, part.received...) {
+		s.live.add(d)
+	}
+	for ses := range s.sessions {
+		ses.advance(state.State, part.risen)
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// makeLive joins the deltas of a group and frames them, for all peers at once; nil if that cannot be done, in which
+// case peers are served from the log.
+func (r *Replica) makeLive(deltas []*crdt.Delta) *liveDelta {
+	if r.cfg.Transport == nil {
+		return nil
+	}
+	joined, err := docstore.Combine(deltas)
+	if err != nil {
+		r.log.Error("deltas of own transactions cannot be joined", "error", err)
+		return nil
+	}
+	d := &liveDelta{message: &protocol.Delta{Delta: *joined}}
+	if d.frame, err = r.cfg.Transport.Marshal(nil, d.message); err != nil {
+		return nil // too large for one frame: the log gives it in smaller ones
+	}
+	return d
+}
+
+func (s *Space) durableNow() durableState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.durable
+}

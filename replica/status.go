@@ -1,0 +1,373 @@
+package replica
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// peerSpaceState is what is known of one peer's replica of a space. It is guarded by Space.mu.
+type peerSpaceState struct {
+	connected int // sessions
+	level     bool
+	mismatch  bool
+	vector    crdt.VersionVector // what the peer told it holds in this session
+	lastError string
+	errorAt   time.Time
+}
+
+// maxPeersKept bounds the peers of which something is remembered, for each space.
+const maxPeersKept = 4096
+
+// peerState is called with mu held.
+func (s *Space) peerState(p PeerID) *peerSpaceState {
+	st := s.status[p]
+	if st == nil {
+		if len(s.status) >= maxPeersKept {
+			maps.DeleteFunc(s.status, func(_ PeerID, st *peerSpaceState) bool { return st.connected == 0 })
+		}
+		st = &peerSpaceState{}
+		s.status[p] = st
+	}
+	return st
+}
+
+func (ses *session) noteLevel() {
+	ses.mu.Lock()
+	level := ses.proto.IsLevel()
+	ses.mu.Unlock()
+	s := ses.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peerState(ses.conn.peer).level = level
+}
+
+func (ses *session) noteAcked() {
+	ses.mu.Lock()
+	vv := ses.proto.AckedVector().Clone()
+	ses.mu.Unlock()
+	s, peer := ses.space, ses.conn.peer
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acked[peer] = vv
+	s.ackDirty[peer] = struct{}{}
+	close(s.ackMoved)
+	s.ackMoved = make(chan struct{})
+}
+
+func (s *Space) takeDirtyAcked() map[PeerID]crdt.VersionVector {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ackDirty) == 0 {
+		return nil
+	}
+	dirty := make(map[PeerID]crdt.VersionVector, len(s.ackDirty))
+	for p := range s.ackDirty {
+		dirty[p] = s.acked[p]
+	}
+	clear(s.ackDirty)
+	return dirty
+}
+
+func (ses *session) noteError(err error) {
+	s := ses.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.peerState(ses.conn.peer)
+	st.lastError, st.errorAt = err.Error(), s.r.cfg.Now()
+}
+
+func (ses *session) noteRefused(m *protocol.Refusal) {
+	if m.Code == protocol.RefusedGap {
+		return // mended by sending again
+	}
+	ses.space.r.log.Warn("a peer refused writes", "space", ses.space.name, "peer", ses.conn.peer, "origin", m.Origin, "code", m.Code, "reason", m.Text)
+	ses.noteError(fmt.Errorf("the peer refused writes of replica %s (%s): %s", m.Origin, m.Code, m.Text))
+}
+
+func (ses *session) noteCompared(c protocol.Comparison) {
+	s := ses.space
+	s.mu.Lock()
+	st := s.peerState(ses.conn.peer)
+	was := st.mismatch
+	st.mismatch = c == protocol.Mismatch
+	s.mu.Unlock()
+	if c == protocol.Mismatch && !was {
+		s.r.log.Error("two replicas with the same writes hold different states: run `anabranch doctor` on both",
+			"space", s.name, "peer", ses.conn.peer)
+	}
+}
+
+// Synced returns how many peers are known to hold the transaction durably.
+func (s *Space) Synced(rc Receipt) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.syncedLocked(rc)
+}
+
+func (s *Space) syncedLocked(rc Receipt) int {
+	n := 0
+	for _, vv := range s.acked {
+		if rc.Dot.IsZero() || vv.Covers(rc.Dot) {
+			n++
+		}
+	}
+	return n
+}
+
+// WaitSynced returns when n peers hold the transaction durably, or with the error of ctx. A transaction that changed
+// nothing is held by everybody.
+func (s *Space) WaitSynced(ctx context.Context, rc Receipt, n int) error {
+	for {
+		s.mu.Lock()
+		have, moved := s.syncedLocked(rc), s.ackMoved
+		s.mu.Unlock()
+		if have >= n || rc.Dot.IsZero() {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d peers hold the transaction: %w", have, n, ctx.Err())
+		case <-s.r.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// SpaceStatus describes a space at one moment.
+type SpaceStatus struct {
+	Name      string
+	Documents int64 // that exist for a reader
+	Vector    crdt.VersionVector
+	Horizon   crdt.VersionVector
+	Stable    crdt.VersionVector
+	Digest    crdt.Digest
+	// Closed: everything that shows here was written by transactions that are here whole. Two closed
+	// replicas with equal vectors must have equal digests.
+	Closed bool
+	Cursor Cursor
+	Peers  []PeerSpaceStatus
+}
+
+// PeerSpaceStatus describes how far a peer's replica of a space is.
+type PeerSpaceStatus struct {
+	Space     string
+	Peer      PeerID
+	Connected bool
+	Level     bool // it holds all that is here, and all that it told of is here
+	// Known and Pending are numbers of log entries (a document changed by a transaction) that the peer has
+	// acknowledged, and has not. Each is counted up to MaxCounted.
+	Known   int64
+	Pending int64
+	// Mismatch: the peer has the same writes and another state. It is a bug or damage.
+	Mismatch  bool
+	LastError string
+	ErrorAt   time.Time
+}
+
+// MaxCounted bounds the counting of pending and known log entries, so that asking for a status is cheap.
+const MaxCounted = 100_000
+
+// Status describes the space. Cost: counting what each peer lacks, up to MaxCounted keys for each.
+func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
+	d := s.durableNow()
+	st := SpaceStatus{
+		Name: s.name, Documents: d.documents, Vector: d.VV, Horizon: d.horizon, Stable: d.Stable,
+		Digest: d.Digest, Closed: d.Closed, Cursor: Cursor{s.r.feed, d.arrival},
+	}
+	s.mu.Lock()
+	peers := make(map[PeerID]struct{})
+	for p := range s.acked {
+		peers[p] = struct{}{}
+	}
+	for p := range s.status {
+		peers[p] = struct{}{}
+	}
+	s.mu.Unlock()
+	err := s.view(ctx, func(snap store.Snapshot) error {
+		for p := range peers {
+			ps, err := s.peerStatus(ctx, snap, p, d.VV)
+			if err != nil {
+				return err
+			}
+			st.Peers = append(st.Peers, ps)
+		}
+		return nil
+	})
+	slices.SortFunc(st.Peers, func(a, b PeerSpaceStatus) int { return bytes.Compare(a.Peer[:], b.Peer[:]) })
+	return st, err
+}
+
+func (s *Space) peerStatus(ctx context.Context, snap store.Snapshot, p PeerID, vv crdt.VersionVector) (PeerSpaceStatus, error) {
+	s.mu.Lock()
+	acked := s.acked[p]
+	ps := PeerSpaceStatus{Space: s.name, Peer: p}
+	if st := s.status[p]; st != nil {
+		ps.Connected, ps.Level, ps.Mismatch = st.connected > 0, st.level, st.mismatch
+		ps.LastError, ps.ErrorAt = st.lastError, st.errorAt
+	}
+	s.mu.Unlock()
+	for d := range vv.All() {
+		if err := ctx.Err(); err != nil {
+			return ps, err
+		}
+		has := crdt.Dot{Replica: d.Replica, Time: min(acked.Get(d.Replica), d.Time)}
+		if has.Time < d.Time && ps.Pending < MaxCounted {
+			n, err := docstore.CountLog(snap, s.number, has, d, MaxCounted-ps.Pending)
+			if err != nil {
+				return ps, err
+			}
+			ps.Pending += n
+		}
+		if has.Time > 0 && ps.Known < MaxCounted {
+			n, err := docstore.CountLog(snap, s.number, crdt.Dot{Replica: d.Replica}, has, MaxCounted-ps.Known)
+			if err != nil {
+				return ps, err
+			}
+			ps.Known += n
+		}
+	}
+	return ps, nil
+}
+
+// PeerStatus describes a peer: one that is connected, or one that is dialled.
+type PeerStatus struct {
+	ID        PeerID
+	Addr      string
+	Connected bool
+	Dialled   bool // by this node
+	Since     time.Time
+	Sent      uint64 // bytes, in this connection
+	Received  uint64
+	// Skew is how far the peer's wall clock was ahead of ours when it connected.
+	Skew      time.Duration
+	LastError string
+	ErrorAt   time.Time
+}
+
+// Peers describes the connected peers, and those that are dialled without success.
+func (r *Replica) Peers() []PeerStatus {
+	if r.cfg.Transport == nil {
+		return nil
+	}
+	t := &r.peers
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []PeerStatus
+	addrs := make(map[string]bool)
+	for id, pc := range t.conns {
+		sent, received := pc.Traffic()
+		all = append(all, PeerStatus{
+			ID: id, Addr: pc.RemoteAddr(), Connected: true, Dialled: pc.Dialled(), Since: pc.since,
+			Sent: sent, Received: received, Skew: pc.Skew(),
+		})
+		addrs[pc.RemoteAddr()] = true
+	}
+	for p := range t.dials {
+		if _, connected := t.conns[p.ID]; connected || addrs[p.Addr] {
+			continue
+		}
+		st := PeerStatus{ID: p.ID, Addr: p.Addr, Dialled: true}
+		if e, ok := t.errors[p]; ok {
+			st.LastError, st.ErrorAt = e.err.Error(), e.when
+		}
+		all = append(all, st)
+	}
+	slices.SortFunc(all, func(a, b PeerStatus) int {
+		return cmp.Or(bytes.Compare(a.ID[:], b.ID[:]), cmp.Compare(a.Addr, b.Addr))
+	})
+	return all
+}
+
+// Self returns this node's peer ID, zero without a transport.
+func (r *Replica) Self() PeerID {
+	if r.cfg.Transport == nil {
+		return PeerID{}
+	}
+	return r.cfg.Transport.Self()
+}
+
+// Addrs returns the addresses on which this node listens.
+func (r *Replica) Addrs() []string {
+	if r.cfg.Transport == nil {
+		return nil
+	}
+	return r.cfg.Transport.Addrs()
+}
+
+// Verify recomputes everything that derives from the documents of the space, and compares. With Repair it also makes
+// the log, the feed and the counters what they should be; no transaction runs meanwhile.
+func (s *Space) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, error) {
+	opts := docstore.VerifyOptions{Progress: o.Progress}
+	var report VerifyReport
+	if !o.Repair {
+		err := s.view(ctx, func(snap store.Snapshot) (err error) {
+			report, err = docstore.Verify(ctx, snap, s.number, opts)
+			return err
+		})
+		return report, err
+	}
+	return s.repair(ctx, opts)
+}
+
+// VerifyOptions says how Verify goes about it.
+type VerifyOptions struct {
+	Repair   bool
+	Progress func(keys int64) // called now and then
+}
+
+// VerifyReport is what Verify found.
+type VerifyReport = docstore.Report
+
+// repair holds the lock of all writes; the group that was waiting is committed first.
+func (s *Space) repair(ctx context.Context, opts docstore.VerifyOptions) (VerifyReport, error) {
+	r := s.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.inFlight != nil || !r.group.isEmpty() {
+		if r.closed {
+			return VerifyReport{}, ErrClosed
+		}
+		g := r.inFlight
+		if g == nil {
+			g = r.group
+		}
+		r.mu.Unlock()
+		r.poke()
+		err := g.wait()
+		r.mu.Lock()
+		if err != nil {
+			return VerifyReport{}, err
+		}
+	}
+	opts.Repair = r.store.Commit
+	var report VerifyReport
+	err := s.view(ctx, func(snap store.Snapshot) (err error) {
+		report, err = docstore.Verify(ctx, snap, s.number, opts)
+		return err
+	})
+	snap, serr := r.store.Snapshot()
+	if err = errors.Join(err, serr); serr != nil {
+		return report, err
+	}
+	defer snap.Close()
+	state, lerr := docstore.Load(snap, s.number)
+	if lerr == nil {
+		s.state = state
+		s.mu.Lock()
+		s.durable = s.snapshotState(r.self)
+		s.mu.Unlock()
+	}
+	return report, errors.Join(err, lerr)
+}
