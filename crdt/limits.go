@@ -18,9 +18,9 @@ const (
 	MaxValueBytes = 512 << 10
 	// MaxTransactionBytes bounds the packed form of what one transaction changes; it fits in a frame.
 	MaxTransactionBytes = 4 << 20
-	// MaxTransactionDocuments bounds the documents of one transaction, so that its index entries fit in
-	// one commit of the store.
-	MaxTransactionDocuments = 16 << 10
+	// MaxTransactionDocuments bounds the documents of one transaction, so that rewriting their
+	// records fits in one commit of the store.
+	MaxTransactionDocuments = 4 << 10
 )
 
 // ErrLimit is wrapped by every *LimitError.

@@ -10,10 +10,11 @@ import (
 )
 
 // A group of this size takes no more: the next transaction waits until it is being committed. One
-// transaction or delta comes on top, so that every group stays within what one commit takes.
+// transaction or delta comes on top, so that every group stays within what one commit takes, and most of them within
+// what the store commits fastest.
 const (
-	groupBytes   = 2 << 20
-	groupEntries = 16 << 10
+	groupBytes   = 1 << 20
+	groupEntries = 8 << 10
 )
 
 // group is what one commit of the store makes durable: local transactions and merged deltas that waited

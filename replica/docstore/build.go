@@ -14,8 +14,8 @@ import (
 // Size of the deltas that Build makes. Bulk frames of about 500 small documents reach the full speed of
 // a receiver that syncs each; larger ones gain nothing.
 const (
-	buildRecords = 512
-	buildBytes   = 1 << 20
+	buildRecords  = 512
+	maxBuildBytes = 5 << 20 // a transaction of the greatest size fits
 )
 
 // Build makes a delta of the transactions of origin in (from, to], or in a first part of that range if it is
@@ -31,7 +31,12 @@ func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.T
 		}
 		d := &crdt.Delta{Origin: origin, From: from, To: end}
 		d.Horizon.Advance(crdt.Dot{Replica: origin, Time: horizon.Get(origin)})
-		ok, err := fill(r, space, d, records, horizon, limit > 1)
+		ok, err := fill(r, space, d, records, horizon, false)
+		if err == nil && !ok && limit == 1 {
+			d.Documents = nil
+			_, err = fill(r, space, d, records, horizon, true)
+			ok = true
+		}
 		if err != nil || ok {
 			return d, err
 		}
@@ -79,8 +84,10 @@ func logged(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.
 }
 
 // fill reads the records in the order of their keys, which is much faster than in the order of the log, and takes
-// the cells in range. It reports false if that came to more than a frame should hold and mayGiveUp is set.
-func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, horizon crdt.VersionVector, mayGiveUp bool) (bool, error) {
+// the cells in range. It reports false if that comes to more than a frame should hold. A lean delta is made of one
+// transaction whose cells do not fit into a frame because of all the siblings in them: it leaves those out, and
+// so is never much larger than the transaction was.
+func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, horizon crdt.VersionVector, lean bool) (bool, error) {
 	size := 0
 	for i := 0; i < len(records); {
 		key := records[i].key
@@ -88,7 +95,7 @@ func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, h
 		for i+n < len(records) && records[i+n].key == key {
 			n++
 		}
-		cells, err := cellsInRange(r, space, d, records[i:i+n], horizon)
+		cells, err := cellsInRange(r, space, d, records[i:i+n], horizon, lean)
 		if err != nil {
 			return false, fmt.Errorf("read document %q for a delta: %w", key, err)
 		}
@@ -97,7 +104,7 @@ func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, h
 			continue
 		}
 		d.Documents = append(d.Documents, crdt.DocumentDelta{Key: key, Cells: cells})
-		if size += len(key) + len(cells); mayGiveUp && size > 4*buildBytes {
+		if size += len(key) + len(cells); !lean && size > maxBuildBytes {
 			return false, nil
 		}
 	}
@@ -105,7 +112,7 @@ func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, h
 }
 
 // cellsInRange returns the packed cells of one document that refer to a dot in the range of d.
-func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, horizon crdt.VersionVector) ([]byte, error) {
+func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, horizon crdt.VersionVector, lean bool) ([]byte, error) {
 	var fields []crdt.Field
 	for _, name := range records {
 		cells, err := recordCells(r, space, name)
@@ -115,14 +122,17 @@ func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recor
 		if dot, ok := codec.Uniform(cells); ok && len(records) == 1 && inRange(d, dot) {
 			return cells, nil // all of it, as it is stored
 		}
-		all, err := codec.ParseCells(cells)
+		all, _, err := parseChunk(cells)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return nil, err
 		}
 		for _, f := range all {
 			if f.Cell.Refers(d.Origin, d.From, d.To) {
-				fields = append(fields, f)
 				nameIn(&d.Horizon, horizon, f.Cell)
+				if lean {
+					f.Cell = withoutOthers(f.Cell, d)
+				}
+				fields = append(fields, f)
 			}
 		}
 	}
@@ -130,6 +140,18 @@ func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recor
 		return nil, nil
 	}
 	return codec.AppendCells(nil, fields), nil
+}
+
+// withoutOthers leaves out the entries of other writers. What is left is a state that the cell could have had before they
+// came; they have deltas of their own, and the horizon names them.
+func withoutOthers(c crdt.Cell, d *crdt.Delta) crdt.Cell {
+	own := crdt.Cell{Observed: c.Observed}
+	for _, e := range c.Live {
+		if inRange(d, e.Dot) {
+			own.Live = append(own.Live, e)
+		}
+	}
+	return own
 }
 
 func inRange(d *crdt.Delta, dot crdt.Dot) bool {
@@ -147,12 +169,8 @@ func recordCells(r Reader, space uint32, name recordName) ([]byte, error) {
 	if err != nil || !rec.chunked {
 		return rec.cells, err
 	}
-	key = chunkKey(space, name.key, name.start)
-	value, ok, err = r.Get(key)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return unseal(key, value)
+	cells, _, err := readChunk(r, chunkKey(space, name.key, name.start))
+	return cells, err
 }
 
 // Combine joins the deltas of successive transactions of one replica into one. Of a cell that several of them

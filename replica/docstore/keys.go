@@ -16,6 +16,7 @@ const (
 	kindDocument  = 'd' // space, document key → record: all cells, or where the chunks are
 	kindDirectory = 'i' // space, document key → where each chunk of a large document begins
 	kindChunk     = 'c' // space, length of the document key, document key, first path → cells
+	kindSegment   = 'g' // as the chunk, then a number → a piece of a chunk that is too large for one value
 	kindLog       = 'l' // space, replica, time, document key, first path of the chunk, length of the document key
 	kindFeed      = 'f' // space, arrival → document key
 	kindLives     = 'e' // space → former names of its feed
@@ -43,6 +44,12 @@ func chunkKey(space uint32, key string, start crdt.PathKey) []byte {
 	k = binary.BigEndian.AppendUint16(k, uint16(len(key)))
 	k = append(k, key...)
 	return append(k, start...)
+}
+
+// segmentKey names the i-th piece of the chunk with the given key.
+func segmentKey(chunk []byte, i int) []byte {
+	k := append([]byte{kindSegment}, chunk[1:]...)
+	return binary.BigEndian.AppendUint16(k, uint16(i))
 }
 
 func feedKey(space uint32, arrival uint64) []byte {

@@ -16,6 +16,8 @@ var ErrGap = errors.New("delta begins after what is here")
 // ErrMalformed says that the content of a delta does not parse or breaks a limit.
 var ErrMalformed = errors.New("malformed delta")
 
+var errNoCells = errors.New("it has no cells")
+
 // Merged tells what a delta brought.
 type Merged struct {
 	New     bool     // it was not covered already
@@ -52,6 +54,9 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 			outcomes = append(outcomes, o)
 		}
 	}
+	if err := checkSize(outcomes); err != nil {
+		return m, err
+	}
 	for _, o := range outcomes {
 		o.apply(b)
 	}
@@ -84,6 +89,9 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 			return in, fmt.Errorf("%w: document %q is out of order", ErrMalformed, doc.Key)
 		}
 		fields, err := codec.ParseCells(doc.Cells)
+		if err == nil && len(fields) == 0 {
+			err = errNoCells
+		}
 		if err == nil {
 			dots, err = codec.AppendDots(dots[:0], doc.Cells)
 		}

@@ -19,9 +19,10 @@ const (
 
 // part is one record of a document: all of it, or one chunk.
 type part struct {
-	start  crdt.PathKey
-	loaded bool
-	dots   []crdt.Dot // that the stored record refers to, sorted; known once loaded
+	start    crdt.PathKey
+	loaded   bool
+	dots     []crdt.Dot // that the stored record refers to, sorted; known once loaded
+	segments int        // that the stored chunk is in; known once loaded
 }
 
 // openDoc is a document being read or changed. Its chunks are loaded as they are needed.
@@ -104,20 +105,16 @@ func (d *openDoc) load(i int) error {
 	if p.loaded {
 		return nil
 	}
-	k := chunkKey(d.space.number, d.key, p.start)
-	value, ok, err := d.from.Get(k)
+	cells, segments, err := readChunk(d.from, chunkKey(d.space.number, d.key, p.start))
 	if err != nil {
 		return fmt.Errorf("read document %q: %w", d.key, err)
 	}
-	if !ok {
-		return fmt.Errorf("read document %q: %w: the chunk at %s is missing", d.key, ErrCorrupt, p.start)
-	}
-	fields, dots, err := parseChunk(k, value)
+	fields, dots, err := parseChunk(cells)
 	if err != nil {
 		return fmt.Errorf("read document %q: chunk at %s: %w", d.key, p.start, err)
 	}
 	d.doc.Include(fields)
-	p.loaded, p.dots = true, dots
+	p.loaded, p.dots, p.segments = true, dots, segments
 	return nil
 }
 
@@ -146,20 +143,6 @@ func (d *openDoc) loadAround(p crdt.PathKey) error {
 }
 
 func (d *openDoc) loadAll() error { return d.loadSubtree("") }
-
-// parseChunk parses the cells of one chunk. One whose cells have all gone stays, empty, until its document goes.
-func parseChunk(key, value []byte) ([]crdt.Field, []crdt.Dot, error) {
-	cells, err := unseal(key, value)
-	if err != nil || len(cells) == 0 {
-		return nil, nil, err
-	}
-	fields, err := codec.ParseCells(cells)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	dots, err := codec.AppendDots(nil, cells)
-	return fields, dots, err
-}
 
 func liveness(c crdt.Cell) int64 {
 	if len(c.Live) > 0 {

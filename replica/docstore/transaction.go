@@ -155,6 +155,9 @@ func (t *Transaction) Commit(b *store.Batch) (*crdt.Delta, error) {
 	if size := delta.Size(); size > crdt.MaxTransactionBytes {
 		return nil, tooLarge(size)
 	}
+	if err := checkSize(outcomes); err != nil {
+		return nil, err
+	}
 	for _, o := range outcomes {
 		o.apply(b)
 	}

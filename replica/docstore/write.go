@@ -27,6 +27,37 @@ type write struct {
 	delete bool
 }
 
+// size returns what the outcome adds to a batch: bytes and entries, about.
+func (o *outcome) size() (bytes, entries int) {
+	bytes = 2*len(o.doc.key) + len(o.record.cells) + 64
+	for _, w := range o.batch {
+		bytes += len(w.key) + len(w.value)
+	}
+	return bytes, len(o.batch) + 3
+}
+
+// Bounds of what one transaction or delta writes. They leave room in a batch for what waits there already.
+const (
+	maxOutcomeBytes   = store.MaxBatchBytes * 3 / 4
+	maxOutcomeEntries = store.MaxBatchEntries * 3 / 4
+)
+
+// checkSize reports whether one batch can take all outcomes. It is asked before any is applied.
+func checkSize(outcomes []*outcome) error {
+	bytes, entries := 0, 0
+	for _, o := range outcomes {
+		b, e := o.size()
+		bytes, entries = bytes+b, entries+e
+	}
+	switch {
+	case bytes > maxOutcomeBytes:
+		return &crdt.LimitError{What: "the rewriting of all records that the transaction touches", Size: bytes, Limit: maxOutcomeBytes, Unit: "bytes"}
+	case entries > maxOutcomeEntries:
+		return &crdt.LimitError{What: "the rewriting of all records that the transaction touches", Size: entries, Limit: maxOutcomeEntries, Unit: "entries"}
+	}
+	return nil
+}
+
 func (o *outcome) put(key, value []byte) { o.batch = append(o.batch, write{key: key, value: value}) }
 func (o *outcome) delete(key []byte)     { o.batch = append(o.batch, write{key: key, delete: true}) }
 
@@ -69,7 +100,7 @@ func (o *outcome) writeInline() error {
 	} else {
 		o.cells = codec.AppendCells(nil, o.changed)
 	}
-	if len(cells) > maxInlineBytes && len(fields) > 1 {
+	if len(cells) > maxInlineBytes {
 		return o.writeChunks([]int{0})
 	}
 	o.record = record{cells: cells}
@@ -90,12 +121,12 @@ func (o *outcome) writeChunks(dirty []int) error {
 		pieces := split(d.fieldsOf(i), d.parts[i].start)
 		for k, piece := range pieces {
 			starts = append(starts, piece.start)
-			key := chunkKey(d.space.number, d.key, piece.start)
-			o.put(key, seal(key, append(make([]byte, 4, 4+len(piece.cells)), piece.cells...)))
 			var before []crdt.Dot
-			if k == 0 {
-				before = d.parts[i].dots
+			segments := 0
+			if k == 0 { // it takes the place of the part
+				before, segments = d.parts[i].dots, d.parts[i].segments
 			}
+			o.putChunk(chunkKey(d.space.number, d.key, piece.start), piece.cells, segments)
 			if err := o.writeLog(piece.start, before, piece.cells); err != nil {
 				return err
 			}

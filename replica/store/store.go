@@ -8,8 +8,8 @@ import (
 
 // Limits of one batch. Every Store commits a batch within them as one atomic step.
 const (
-	MaxBatchBytes   = 12 << 20 // keys and values together
-	MaxBatchEntries = 64 << 10
+	MaxBatchBytes   = 48 << 20 // keys and values together
+	MaxBatchEntries = 192 << 10
 	MaxKeyBytes     = 8 << 10
 	MaxValueBytes   = 1<<20 - 1 // from 1 MiB on Badger would move a value to its value log
 )
