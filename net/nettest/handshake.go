@@ -54,18 +54,14 @@ func testWrongPeer(t *testing.T, make Maker) {
 }
 
 func testNotAllowed(t *testing.T, make Maker) {
-	var accepter replica.PeerID
-	n := make(t, 2, Options{Allow: func(self, _ replica.PeerID) bool { return self != accepter }})
-	accepter = n.Transports[1].Self()
-	_, err := n.Transports[0].Dial(withPatience(t), n.Transports[1].Addrs()[0], accepter)
+	n := make(t, 2, Options{Allow: func(i int, _ replica.PeerID) bool { return i == 0 }})
+	_, err := n.Transports[0].Dial(withPatience(t), n.Transports[1].Addrs()[0], n.Transports[1].Self())
 	wantClose(t, "Dial", err, replica.CloseNotAllowed, true)
 	wantNoAccept(t, n.Transports[1])
 }
 
 func testDialNotAllowed(t *testing.T, make Maker) {
-	var dialler replica.PeerID
-	n := make(t, 2, Options{Allow: func(self, _ replica.PeerID) bool { return self != dialler }})
-	dialler = n.Transports[0].Self()
+	n := make(t, 2, Options{Allow: func(i int, _ replica.PeerID) bool { return i == 1 }})
 	_, err := n.Transports[0].Dial(withPatience(t), n.Transports[1].Addrs()[0], replica.PeerID{})
 	wantClose(t, "Dial", err, replica.CloseNotAllowed, false)
 	wantNoAccept(t, n.Transports[1])

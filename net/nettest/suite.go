@@ -17,8 +17,8 @@ import (
 
 // Options say what the nodes of one test are like.
 type Options struct {
-	// Allow reports whether the node self lets peer connect; nil: everybody may.
-	Allow func(self, peer replica.PeerID) bool
+	// Allow reports whether the i-th node lets peer connect; nil: everybody may.
+	Allow func(i int, peer replica.PeerID) bool
 	// Now is the wall clock of the i-th node; nil: time.Now for all.
 	Now func(i int) time.Time
 }

@@ -24,7 +24,7 @@ const (
 func (t *Transport) Dial(ctx context.Context, addr string, peer replica.PeerID) (replica.Conn, error) {
 	c, err := t.dial(ctx, addr, peer)
 	if err != nil {
-		return nil, opError("dial", addr, err)
+		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
 	return c, nil
 }
@@ -50,6 +50,7 @@ func (t *Transport) dial(ctx context.Context, addr string, expected replica.Peer
 		return nil, refuse(qc, replica.CloseNotAllowed, err.Error())
 	}
 	if refused := t.check(peer, expected); refused != nil {
+		pause(qc.Context(), refusalPause(qc))
 		return nil, refuse(qc, refused.Code, refused.Reason)
 	}
 	within, cancel := context.WithTimeout(ctx, t.config.HandshakeTimeout)
@@ -63,6 +64,12 @@ func (t *Transport) dial(ctx context.Context, addr string, expected replica.Peer
 		return nil, err
 	}
 	return c, nil
+}
+
+// refusalPause is how long a dialler waits before it refuses: it is done with the handshake before the accepter is, which would never
+// hear of a connection that was closed by then, and could not log why.
+func refusalPause(qc *quic.Conn) time.Duration {
+	return min(max(3*qc.ConnectionStats().SmoothedRTT, 50*time.Millisecond), 500*time.Millisecond)
 }
 
 func resolve(ctx context.Context, addr string) ([]*net.UDPAddr, error) {

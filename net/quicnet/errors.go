@@ -3,7 +3,6 @@ package quicnet
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 
 	"github.com/quic-go/quic-go"
@@ -16,6 +15,25 @@ const (
 	alertBadCertificate quic.TransportErrorCode = 0x100 + 42
 	alertNoProtocol     quic.TransportErrorCode = 0x100 + 120
 )
+
+// lostError says how a connection ended, or did not come up, without either side closing it. It hides the error of the library, which
+// counts every such end as net.ErrClosed: that is for a transport that was closed here.
+type lostError struct {
+	what    string
+	cause   string
+	timeout bool
+}
+
+func (e *lostError) Error() string { return e.what + ": " + e.cause }
+
+// Timeout and Temporary make it a net.Error.
+func (e *lostError) Timeout() bool   { return e.timeout }
+func (e *lostError) Temporary() bool { return true }
+
+func lost(what string, cause error) error {
+	var timeout interface{ Timeout() bool }
+	return &lostError{what, cause.Error(), errors.As(cause, &timeout) && timeout.Timeout()}
+}
 
 // translate turns an error of the QUIC library into ours: a *replica.CloseError where one side closed, text for people elsewhere.
 func translate(err error) error {
@@ -36,13 +54,13 @@ func translate(err error) error {
 	case errors.As(err, &stream):
 		return &replica.CloseError{Code: closeCode(uint64(stream.ErrorCode)), Remote: stream.Remote}
 	case errors.As(err, &idle):
-		return fmt.Errorf("nothing heard from the peer for too long: %w", err)
+		return lost("nothing heard from the peer for too long", err)
 	case errors.As(err, &handshake):
-		return fmt.Errorf("no answer to the handshake: %w", err)
+		return lost("no answer to the handshake", err)
 	case errors.As(err, &reset):
-		return fmt.Errorf("the peer has forgotten the connection, it was restarted: %w", err)
+		return lost("the peer has forgotten the connection, it was restarted", err)
 	case errors.As(err, &version):
-		return fmt.Errorf("no common version of QUIC: %w", err)
+		return lost("no common version of QUIC", err)
 	case errors.As(err, &transport):
 		return translateTransport(transport)
 	case errors.Is(err, quic.ErrTransportClosed), errors.Is(err, quic.ErrServerClosed):
@@ -54,13 +72,13 @@ func translate(err error) error {
 func translateTransport(err *quic.TransportError) error {
 	switch {
 	case err.ErrorCode == alertNoProtocol:
-		return fmt.Errorf("the other end does not speak %s, it is another program or another version: %w", ALPN, err)
+		return lost("the other end does not speak "+ALPN+", it is another program or another version", err)
 	case err.ErrorCode == alertBadCertificate && err.Remote:
-		return fmt.Errorf("the peer refused this node's certificate: %w", err)
+		return lost("the peer refused this node's certificate", err)
 	case errors.Is(err, errKeyType):
 		return errKeyType
 	}
-	return err
+	return lost("QUIC failed", err)
 }
 
 // closeCode keeps a code that does not fit from becoming another.

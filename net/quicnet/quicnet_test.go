@@ -82,12 +82,11 @@ func makeNet(t testing.TB, n int, o nettest.Options) *nettest.Net {
 	sockets := make([]*mute, n)
 	for i := range n {
 		sockets[i] = listen(t)
-		id := identity(t, byte(i+1))
 		config := quicnet.Config{
-			Identity: id, PacketConn: sockets[i], IdleTimeout: 3 * time.Second,
+			Identity: identity(t, byte(i+1)), PacketConn: sockets[i], IdleTimeout: 3 * time.Second,
 		}
 		if o.Allow != nil {
-			config.Allow = func(peer replica.PeerID) bool { return o.Allow(id.PeerID(), peer) }
+			config.Allow = func(peer replica.PeerID) bool { return o.Allow(i, peer) }
 		}
 		if o.Now != nil {
 			config.Now = func() time.Time { return o.Now(i) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 
 	"github.com/quic-go/quic-go"
@@ -164,12 +163,4 @@ func (t *Transport) check(peer, expected replica.PeerID) *replica.CloseError {
 		return &replica.CloseError{Code: replica.CloseNotAllowed, Reason: fmt.Sprintf("%s does not allow %s", t.self, peer)}
 	}
 	return nil
-}
-
-// opError says which operation failed where.
-func opError(what, addr string, err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return fmt.Errorf("%s %s: %w", what, addr, err)
 }
