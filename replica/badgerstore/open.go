@@ -145,6 +145,12 @@ func (s *Store) begin(sc *sidecar) error {
 			}
 		}
 		if sc.Phase != phaseNew {
+			if sc.Phase != phaseClosed {
+				// What the last session wrote may not be durable yet, and the sidecar is about to say that it is there.
+				if err := syncLogs(dataDir(dir)); err != nil {
+					return fmt.Errorf("open %s: %w", dir, err)
+				}
+			}
 			sc.Last = found.last
 			if err := s.enter(sc, phaseOpening); err != nil {
 				return err
@@ -165,7 +171,8 @@ func (s *Store) resume(sc *sidecar, found *findings) error {
 	dir := s.opts.Dir
 	last := s.db.MaxVersion()
 	if last < found.last {
-		return damaged(dir, "the last commit is %d, and %d was there before", last, found.last)
+		return fmt.Errorf("open %s: %w: Badger reads up to commit %d, but commit %d is in its files: keep a copy of the directory and restore a backup",
+			dir, store.ErrDamaged, last, found.last)
 	}
 	s.published(last)
 	if s.opts.ReadOnly {
