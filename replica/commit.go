@@ -110,8 +110,8 @@ func (r *Replica) commitGroup() bool {
 	for s := range g.spaces {
 		s.state.Flush(g.batch)
 		states[s] = s.snapshotState(r.self)
+		s.storeAcked(g.batch, false)
 	}
-	r.storeAcked(g.batch)
 	r.inFlight = g
 	r.roomy.Broadcast()
 	r.mu.Unlock()
@@ -165,19 +165,16 @@ func (r *Replica) giveUp(g *group, err error) {
 // (pending counts after a restart): a session begins with the peer's own word.
 const ackedInterval = 2 * time.Second
 
-// storeAcked adds the vectors that peers have acknowledged to a batch. It is called with mu held.
-func (r *Replica) storeAcked(b *store.Batch) {
-	now := r.cfg.Now()
-	for _, s := range r.spaces {
-		if !r.closed && now.Sub(s.ackedStored) < ackedInterval {
-			continue
-		}
-		if dirty := s.takeDirtyAcked(); len(dirty) > 0 {
-			s.ackedStored = now
-			for peer, vv := range dirty {
-				docstore.PutAcked(b, s.number, peer, vv)
-			}
-		}
+// storeAcked adds the vectors that peers have acknowledged of a space to a batch, if that was not done just
+// now. It is called with mu held.
+func (s *Space) storeAcked(b *store.Batch, always bool) {
+	now := s.r.cfg.Now()
+	if !always && now.Sub(s.ackedStored).Abs() < ackedInterval {
+		return
+	}
+	s.ackedStored = now
+	for peer, vv := range s.takeDirtyAcked() {
+		docstore.PutAcked(b, s.number, peer, vv)
 	}
 }
 

@@ -36,7 +36,7 @@ type Config struct {
 	// MemTableBytes is the size of the store's write buffers: less saves memory and costs speed. Zero: the
 	// store's default, which suits a node. Small values are for many replicas in one process.
 	MemTableBytes int64
-	// Transport reaches peers; nil: no network. The Replica owns it from Open on, and closes it.
+	// Transport reaches peers; nil: no network. The Replica owns it once Open has succeeded, and closes it.
 	Transport Transport
 	// Peers are dialled, and dialled again, for as long as the Replica is open.
 	Peers []Peer

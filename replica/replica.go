@@ -63,15 +63,21 @@ func Open(cfg Config) (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
+	st, anchor, err := cfg.openStore()
+	if err != nil {
+		return nil, err
+	}
+	return openWith(cfg, st, anchor)
+}
+
+// openWith opens a Replica on a store, which it owns from here on.
+func openWith(cfg Config, st store.Store, anchor string) (*Replica, error) {
 	r := &Replica{
-		cfg: cfg, log: cfg.Logger,
+		cfg: cfg, log: cfg.Logger, store: st, anchor: anchor,
 		spaces: make(map[string]*Space), byNumber: make(map[uint32]*Space),
 		group: newGroup(), wake: make(chan struct{}, 1), committed: make(chan struct{}),
 	}
 	r.roomy = sync.NewCond(&r.mu)
-	if err := r.openStore(); err != nil {
-		return nil, err
-	}
 	if err := r.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", cfg.describe(), err), r.store.Close())
 	}
@@ -90,25 +96,23 @@ func (c Config) describe() string {
 	return c.Dir
 }
 
-func (r *Replica) openStore() error {
-	if r.cfg.Dir == "" {
-		r.store = memstore.New()
-		r.anchor = "memory" // it lives and dies with this Replica: nothing can disturb it
-		return nil
+// openStore returns the store and its anchor. A store in memory lives and dies with its Replica: nothing can
+// disturb it.
+func (c Config) openStore() (store.Store, string, error) {
+	if c.Dir == "" {
+		return memstore.New(), "memory", nil
 	}
 	s, err := badgerstore.Open(badgerstore.Options{
-		Dir:           r.cfg.Dir,
-		Sync:          badgerstore.SyncMode(r.cfg.Sync),
-		Interval:      r.cfg.SyncInterval,
-		MemTableBytes: r.cfg.MemTableBytes,
-		Logger:        r.cfg.Logger,
+		Dir:           c.Dir,
+		Sync:          badgerstore.SyncMode(c.Sync),
+		Interval:      c.SyncInterval,
+		MemTableBytes: c.MemTableBytes,
+		Logger:        c.Logger,
 	})
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	r.store = s
-	r.anchor = string(s.Anchor())
-	return nil
+	return s, string(s.Anchor()), nil
 }
 
 // load reads what is kept in memory: the vectors and counters of each space, and the identity.
@@ -160,14 +164,18 @@ func (r *Replica) beginLife(former docstore.Identity) error {
 // ErrClosed.
 func (r *Replica) Close() error {
 	r.closeOnce.Do(func() {
+		r.peers.mu.Lock() // nobody is between looking at ctx and starting a goroutine
 		r.cancel()
+		r.peers.mu.Unlock()
 		if r.cfg.Transport != nil {
 			r.closeErr = r.cfg.Transport.Close()
 		}
 		r.wg.Wait()
 		r.mu.Lock()
 		r.closed = true
-		r.storeAcked(r.group.batch)
+		for _, s := range r.spaces {
+			s.storeAcked(r.group.batch, true)
+		}
 		r.roomy.Broadcast()
 		r.mu.Unlock()
 		r.poke()

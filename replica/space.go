@@ -116,6 +116,9 @@ func (s *Space) run(fn func(tx *Tx) error) (crdt.Dot, *group, error) {
 	if err := r.waitForRoom(); err != nil {
 		return crdt.Dot{}, nil, err
 	}
+	if r.spaces[s.name] != s {
+		return crdt.Dot{}, nil, fmt.Errorf("%w: making %q failed: open it again", ErrSpace, s.name)
+	}
 	over, err := r.overlay()
 	if err != nil {
 		return crdt.Dot{}, nil, err

@@ -1,0 +1,141 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/memstore"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+func openOn(t *testing.T, st store.Store, anchor string) (*Replica, *Space) {
+	t.Helper()
+	cfg, err := Config{}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := openWith(cfg, st, anchor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	s, err := r.Space("notes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, s
+}
+
+func setX(t *testing.T, s *Space, key string, v any) error {
+	t.Helper()
+	_, err := s.Update(t.Context(), func(tx *Tx) error { return tx.Doc(key).Set(crdt.Path{"x"}, v) })
+	return err
+}
+
+func TestFailedCommitIsReportedAndLeavesTheStateOfTheStore(t *testing.T) {
+	st := memstore.New()
+	_, s := openOn(t, st, "a")
+	if err := setX(t, s, "kept", 1); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := s.Status(t.Context())
+	st.FailCommits(store.ErrNoSpace)
+	const writers = 8
+	failed := make(chan error, writers)
+	for i := range writers {
+		go func() {
+			_, err := s.Update(t.Context(), func(tx *Tx) error { return tx.Doc(fmt.Sprint(i)).Set(crdt.Path{"x"}, i) })
+			failed <- err
+		}()
+	}
+	for range writers {
+		if err := <-failed; !errors.Is(err, store.ErrNoSpace) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	after, _ := s.Status(t.Context())
+	if !after.Vector.Equal(before.Vector) || after.Digest != before.Digest {
+		t.Fatalf("a failed commit changed %v to %v", before, after)
+	}
+	if _, err := s.Get(t.Context(), "0"); !errors.Is(err, ErrNotFound) {
+		t.Fatalf("got %v", err)
+	}
+	st.FailCommits(nil)
+	if err := setX(t, s, "later", 1); err != nil {
+		t.Fatalf("there is space again: %v", err)
+	}
+	report, err := s.Verify(t.Context(), VerifyOptions{})
+	if err != nil || len(report.Problems) > 0 {
+		t.Fatal(report.Problems, err)
+	}
+}
+
+func TestDisturbedStoreWritesUnderAnotherReplicaIDAndKeepsCursorsHonest(t *testing.T) {
+	st := memstore.New()
+	r, s := openOn(t, st, "boot 1")
+	for i := range 3 {
+		if err := setX(t, s, fmt.Sprint(i), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id, early := r.ReplicaID(), s.Cursor()
+	backup := st.Clone()
+	if err := setX(t, s, "3", 3); err != nil {
+		t.Fatal(err)
+	}
+	late := s.Cursor()
+
+	same, sameSpace := openOn(t, st.Clone(), "boot 1")
+	if same.ReplicaID() != id || sameSpace.Cursor() != late {
+		t.Fatal("an undisturbed store must keep its replica ID and its cursors")
+	}
+
+	restored, rs := openOn(t, backup, "boot 2")
+	if restored.ReplicaID() == id {
+		t.Fatal("a restored store goes on under its old replica ID")
+	}
+	if !rs.serves(early) {
+		t.Error("a cursor from before the backup is refused")
+	}
+	if rs.serves(late) {
+		t.Error("a cursor to what the backup lacks is served: changes would be skipped")
+	}
+	if err := setX(t, rs, "4", 4); err != nil {
+		t.Fatal(err)
+	}
+	if rs.serves(late) {
+		t.Error("after one more change the arrival numbers are equal, and the cursor must still be refused")
+	}
+	n := 0
+	for c, err := range rs.Watch(t.Context(), early) {
+		if err != nil || c.Key != "4" {
+			t.Fatal(c, err)
+		}
+		n++
+		break
+	}
+	if n != 1 || restored.ReplicaID() == 0 || restored.ReplicaID() == id {
+		t.Fatalf("%d changes, replica ID %s after %s", n, restored.ReplicaID(), id)
+	}
+}
+
+func TestDoubtedIdentityIsReplacedBeforeTheNextWrite(t *testing.T) {
+	r, s := openOn(t, memstore.New(), "a")
+	if err := setX(t, s, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	id := r.ReplicaID()
+	r.doubtIdentity("notes", "a test says so")
+	if err := setX(t, s, "a", 2); err != nil {
+		t.Fatal(err)
+	}
+	if r.ReplicaID() == id {
+		t.Fatal("it wrote on under the doubted ID")
+	}
+	doc, err := s.Get(t.Context(), "a")
+	if err != nil || len(doc.Conflicts()) != 0 || doc.Value()["x"] != int64(2) {
+		t.Fatal(doc, err)
+	}
+}
