@@ -111,7 +111,11 @@ func (s *Store) create(sc *sidecar) (*sidecar, error) {
 			case filepath.Base(dataDir(dir)), anchorName:
 				return nil, damaged(dir, "the file %s is missing", sidecarName)
 			default:
-				return nil, fmt.Errorf("open %s: it is not a store and not empty (%s): name an empty or new directory", dir, e.Name())
+				// A node keeps files of its own beside the store (its identity, its control socket). Folders mean that
+				// somebody else lives here.
+				if e.IsDir() {
+					return nil, fmt.Errorf("open %s: it is not a store and holds the folder %s: name an empty or new directory", dir, e.Name())
+				}
 			}
 		}
 		sc = &sidecar{Format: formatVersion, ID: randomHex(storeIDBytes), Created: time.Now().UTC().Truncate(time.Second), Phase: phaseNew}
