@@ -1,0 +1,111 @@
+package replicatest
+
+import "strings"
+
+// Kind is something that a simulation does or meets. Each is counted, so that a run that never came to some
+// kind of fault does not pass for one that survived it.
+type Kind int
+
+// What is counted. The names in kindNames are what reports show.
+const (
+	Steps Kind = iota
+	Transactions
+	EmptyTransactions    // changed nothing, so took no dot
+	ReissuedWrites       // stamp and author of somebody else
+	LargeDocuments       // written beyond what one record holds
+	Merges               // deltas that brought something
+	KnownDeltas          // deltas that were there already
+	RelayedDeltas        // sent as they were received
+	CombinedDeltas       // several own transactions in one
+	BuiltDeltas          // made from the log
+	Messages             // handed to a session
+	SiblingsSeen         // cells with several live entries
+	OpenStates           // replicas met while not closed
+	ClosedChecks         // closed replicas compared with the oracle
+	QuietChecks          // quiescent points
+	Verifications        // docstore.Verify
+	EqualDigests         // comparisons of a session
+	DifferingDigests     // the same, while one side was not closed
+	LinksUp              // from here on: what goes wrong
+	LinksBroken          // with nothing under way
+	BrokenWithFrames     // with frames under way
+	Partitions           //
+	PartitionsHealed     //
+	LateJoins            // an empty replica comes late
+	FramesLost           // in a session that goes on
+	FramesRepeated       //
+	FramesReordered      //
+	StaleDeltas          // a delta of another or an earlier session
+	GapsRefused          //
+	ClockRefused         //
+	HeldRetried          // origins sent again after their clock was refused
+	SessionsEnded        // by an error that a lost or repeated frame explains
+	CrashesBeforePersist // transactions or deltas were lost from memory
+	CrashesAfterPersist  // durable, but nobody was told
+	CommitsFailed        //
+	ReopenedSameID       //
+	ReopenedFreshID      //
+	BackupsRestored      //
+	RestoredSameID       // by mistake
+	LossProvenByVector   // a peer's vector held more of our ID than we did
+	LossProvenByDelta    // a delta did
+	WritesRegained       // own writes that a backup lacked, back from a peer
+	WritesLost           // rolled back before anybody had them
+	ClockForward         //
+	ClockBackward        //
+
+	numKinds
+)
+
+// firstFault is the first kind that is a fault or a sign of one.
+const firstFault = LinksUp
+
+var kindNames = [numKinds]string{
+	"steps", "transactions", "empty transactions", "re-issued writes", "large documents", "merges", "known deltas",
+	"relayed deltas", "combined deltas", "built deltas", "messages", "siblings seen", "open states", "closed checks",
+	"quiet checks", "verifications", "equal digests", "differing digests", "links up", "links broken", "broken with frames",
+	"partitions", "partitions healed", "late joins", "frames lost", "frames repeated", "frames reordered", "stale deltas",
+	"gaps refused", "clock refused", "held retried", "sessions ended", "crashes before persist", "crashes after persist",
+	"commits failed", "reopened same ID", "reopened fresh ID", "backups restored", "restored same ID",
+	"loss proven by vector", "loss proven by delta", "writes regained", "writes lost", "clock forward", "clock backward",
+}
+
+// String returns the words that reports use.
+func (k Kind) String() string { return kindNames[k] }
+
+// Key returns the name as a key of JSON output.
+func (k Kind) Key() string { return strings.ReplaceAll(strings.ToLower(kindNames[k]), " ", "_") }
+
+// IsFault reports whether k is something that goes wrong, or a sign of it.
+func (k Kind) IsFault() bool { return k >= firstFault }
+
+// Kinds returns all kinds in the order of reports.
+func Kinds() []Kind {
+	kinds := make([]Kind, numKinds)
+	for i := range kinds {
+		kinds[i] = Kind(i)
+	}
+	return kinds
+}
+
+// Counts says how often each kind came up.
+type Counts [numKinds]int64
+
+// Add adds o to c.
+func (c *Counts) Add(o Counts) {
+	for i, n := range o {
+		c[i] += n
+	}
+}
+
+// Missing returns the kinds that never came up and ought to. It takes an unlikely history to make the digests of two
+// replicas differ while their vectors are equal, so that is not asked for.
+func (c *Counts) Missing() []Kind {
+	var missing []Kind
+	for i, n := range c {
+		if n == 0 && Kind(i) != DifferingDigests {
+			missing = append(missing, Kind(i))
+		}
+	}
+	return missing
+}

@@ -1,0 +1,238 @@
+package replicatest
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/anabranch-db/anabranch/crdt/codec"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// link connects two nodes. While it is up it carries a session for each space.
+type link struct {
+	nodes    [2]*node
+	isUp     bool
+	conduits []*conduit
+	ends     []*end // of all conduits
+}
+
+// conduit is one session and the frames under way, in order, in both directions.
+type conduit struct {
+	ends [2]*end
+}
+
+// end is one side of a conduit.
+type end struct {
+	link    *link
+	peer    *end
+	replica *replica
+	session *protocol.Session
+	inbox   []protocol.Message
+	broken  bool // the session is over
+	equal   bool // the last comparison of digests found them equal
+}
+
+func (l *link) connect() {
+	l.isUp = true
+	l.conduits, l.ends = nil, nil
+	for space := range l.nodes[0].replicas {
+		c := &conduit{}
+		for side := range c.ends {
+			r := l.nodes[side].replicas[space]
+			c.ends[side] = &end{link: l, replica: r, session: protocol.NewSession(r.durable.State)}
+		}
+		c.ends[0].peer, c.ends[1].peer = c.ends[1], c.ends[0]
+		l.conduits = append(l.conduits, c)
+		l.ends = append(l.ends, c.ends[:]...)
+	}
+}
+
+// cut ends all sessions of the link; what is under way is lost.
+func (l *link) cut() (underWay int) {
+	for _, e := range l.ends {
+		underWay += len(e.inbox)
+	}
+	l.isUp, l.conduits, l.ends = false, nil, nil
+	return underWay
+}
+
+// endsOf returns the live ends of a replica's sessions.
+func (s *simulation) endsOf(r *replica) []*end {
+	var ends []*end
+	for _, l := range s.links {
+		for _, e := range l.ends {
+			if e.replica == r && !e.broken {
+				ends = append(ends, e)
+			}
+		}
+	}
+	return ends
+}
+
+// pump sends the next message of one side, if there is one and the connection can take it.
+func (s *simulation) pump(e *end) bool {
+	if e.broken || len(e.peer.inbox) >= s.plan.window {
+		return false
+	}
+	m, err := e.session.Next(e.replica)
+	if err != nil {
+		s.failf("node %d: session: next: %v", e.replica.node.index, err)
+		return false
+	}
+	if m == nil {
+		return false
+	}
+	s.checkSent(e, m)
+	s.tracef("node %d -> %d: %s", e.replica.node.index, e.peer.replica.node.index, describe(m))
+	e.peer.inbox = append(e.peer.inbox, m)
+	return true
+}
+
+// deliver hands over the next message that came in. At a distorted delivery the stream misbehaves in a way that no
+// QUIC stream does, but that must not harm either.
+func (s *simulation) deliver(e *end, distorted bool) bool {
+	if e.broken || len(e.inbox) == 0 {
+		return false
+	}
+	i, repeat := 0, false
+	if distorted {
+		switch s.rng.IntN(3) {
+		case 0:
+			s.counts[FramesLost]++
+			s.tracef("node %d: lost %s", e.replica.node.index, describe(e.inbox[0]))
+			e.inbox = e.inbox[1:]
+			return true
+		case 1:
+			s.counts[FramesRepeated]++
+			repeat = true
+		case 2:
+			if i = s.rng.IntN(len(e.inbox)); i > 0 {
+				s.counts[FramesReordered]++
+			}
+		}
+	}
+	m := e.inbox[i]
+	if !repeat {
+		e.inbox = append(e.inbox[:i:i], e.inbox[i+1:]...)
+	}
+	s.counts[Messages]++
+	step, err := e.session.Receive(m)
+	if err != nil {
+		s.endSession(e, err)
+		return true
+	}
+	s.do(e, step)
+	s.checkAckedBy(e)
+	return true
+}
+
+// endSession ends a session that the protocol was broken in. Only distorted streams excuse that.
+func (s *simulation) endSession(e *end, err error) {
+	if s.plan.distortion == 0 {
+		s.failf("node %d: session: %v", e.replica.node.index, err)
+	}
+	s.counts[SessionsEnded]++
+	for _, side := range []*end{e, e.peer} {
+		side.broken, side.inbox = true, nil
+	}
+}
+
+// do does what a step asks for, in the order of its fields.
+func (s *simulation) do(e *end, step protocol.Step) {
+	n := e.replica.node
+	if step.Merge != nil {
+		m, err := e.replica.merge(step.Merge)
+		s.noteMerge(n, m, err)
+		if err != nil {
+			s.refuse(e, step.Merge, err)
+		}
+		if m.Foreign {
+			s.counts[LossProvenByDelta]++
+			n.doubtIdentity()
+		}
+	}
+	if step.LostWrites {
+		s.counts[LossProvenByVector]++
+		n.doubtIdentity()
+	}
+	switch step.Compared {
+	case protocol.Equal:
+		s.counts[EqualDigests]++
+		e.equal = true
+	case protocol.Differs:
+		s.counts[DifferingDigests]++
+	case protocol.Mismatch:
+		s.failf("node %d: closed replicas with equal vectors have different digests", n.index)
+	}
+}
+
+func (s *simulation) noteMerge(n *node, m docstore.Merged, err error) {
+	switch {
+	case err == nil && m.New:
+		s.counts[Merges]++
+	case err == nil:
+		s.counts[KnownDeltas]++
+	case errors.Is(err, docstore.ErrGap):
+		s.counts[GapsRefused]++
+	case errors.As(err, new(*hlc.DriftError)):
+		s.counts[ClockRefused]++
+	default:
+		s.failf("node %d: merge: %v", n.index, err)
+	}
+}
+
+func (s *simulation) refuse(e *end, d *protocol.Delta, err error) {
+	code := protocol.RefusedClock
+	if errors.Is(err, docstore.ErrGap) {
+		code = protocol.RefusedGap
+	}
+	e.session.Refuse(d, code, err.Error())
+}
+
+// load notes what a delta made by replica r carries, by the oracle's account: its cells, as they are in state.
+func (s *simulation) load(r *replica, d *protocol.Delta, state knowledge) {
+	o := s.oracles[r.space]
+	var carried []known
+	for _, doc := range d.Documents {
+		fields, err := codec.ParseCells(doc.Cells)
+		if err != nil {
+			s.failf("node %d: delta of %s: %v", r.node.index, d.Origin, err)
+			return
+		}
+		for _, f := range fields {
+			id, ok := o.cellIDs[cellName{doc.Key, f.Path}]
+			if !ok {
+				s.failf("node %d: delta of %s names a cell that nobody wrote: %v", r.node.index, d.Origin, cellName{doc.Key, f.Path})
+				return
+			}
+			carried = append(carried, known{id, state.of(id)})
+		}
+	}
+	s.carried[d] = carried
+}
+
+// storeAcked adds the vectors that peers have acknowledged to a batch.
+func (s *simulation) storeAcked(n *node, b *store.Batch) {
+	for _, r := range n.replicas {
+		for _, e := range s.endsOf(r) {
+			docstore.PutAcked(b, spaceNumber(r.space), e.peer.replica.node.peer, e.session.AckedVector())
+		}
+	}
+}
+
+func describe(m protocol.Message) string {
+	switch m := m.(type) {
+	case *protocol.Delta:
+		return fmt.Sprintf("delta of %s (%s, %s] with %d documents", m.Origin, m.From, m.To, len(m.Documents))
+	case *protocol.Vectors:
+		return "vectors " + m.VV.String()
+	case *protocol.Ack:
+		return "ack " + m.VV.String()
+	case *protocol.Refusal:
+		return fmt.Sprintf("refusal of %s (%s, %s]: %s", m.Origin, m.From, m.To, m.Code)
+	}
+	return fmt.Sprintf("%T", m)
+}

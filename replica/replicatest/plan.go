@@ -1,0 +1,87 @@
+package replicatest
+
+// plan is what a seed chooses before its run begins: how large the run is, and what may go wrong in it.
+type plan struct {
+	nodes      int
+	spaces     int
+	edges      [][2]int
+	steps      int
+	pause      int // step before which everything is healed and compared; negative for none
+	keys       int
+	large      bool    // with documents in chunks
+	window     int     // frames under way in one direction
+	liveDeltas int     // size of the live cache
+	distortion float64 // probability that a stream loses, repeats or reorders a frame
+	crashes    bool
+	clocks     bool
+	restores   restorePolicy
+	fragile    int // the node whose backups are restored with the old ReplicaID
+	late       int // nodes that join late
+}
+
+// restorePolicy says how backups are restored.
+type restorePolicy int
+
+const (
+	neverRestored restorePolicy = iota
+	restoredWell                // the anchor differs, so a fresh ReplicaID is drawn
+	restoredBadly               // the old ReplicaID is kept, of one node
+)
+
+func (s *simulation) draw() plan {
+	p := plan{
+		nodes:      2 + s.rng.IntN(4),
+		spaces:     1,
+		steps:      150 + s.rng.IntN(450),
+		keys:       1 + s.rng.IntN(4),
+		large:      s.chance(0.25),
+		window:     1 + s.rng.IntN(8),
+		liveDeltas: []int{0, 4, 64}[s.rng.IntN(3)],
+		crashes:    s.chance(0.6),
+		clocks:     s.chance(0.4),
+	}
+	if s.chance(0.2) {
+		p.spaces = 2
+	}
+	if s.chance(0.5) {
+		p.distortion = 0.02 + 0.2*s.rng.Float64()
+	}
+	if s.chance(0.5) {
+		p.restores = restoredWell
+		if s.chance(0.5) {
+			p.restores = restoredBadly
+			p.crashes = p.crashes && s.chance(0.5) // for a restarted machine draws a fresh ReplicaID anyway
+		}
+	}
+	p.fragile = s.rng.IntN(p.nodes)
+	if s.chance(0.3) {
+		p.late = 1 + s.rng.IntN(p.nodes-1)
+	}
+	p.pause = -1
+	if p.late == 0 && s.chance(0.4) {
+		p.pause = s.rng.IntN(p.steps)
+	}
+	p.edges = topology(p.nodes, s.rng.IntN(4))
+	return p
+}
+
+// topology returns the edges of a chain, a star, a mesh or a ring.
+func topology(nodes, shape int) [][2]int {
+	var edges [][2]int
+	for i := 1; i < nodes; i++ {
+		switch shape {
+		case 0, 3:
+			edges = append(edges, [2]int{i - 1, i})
+		case 1:
+			edges = append(edges, [2]int{0, i})
+		case 2:
+			for j := range i {
+				edges = append(edges, [2]int{j, i})
+			}
+		}
+	}
+	if shape == 3 && nodes > 2 {
+		edges = append(edges, [2]int{nodes - 1, 0})
+	}
+	return edges
+}

@@ -1,0 +1,263 @@
+package replicatest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime/debug"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/memstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+)
+
+// simulation is one run. Everything in it follows from the seed: it has one goroutine, and whatever could
+// depend on the order of a map is kept in slices.
+type simulation struct {
+	seed    uint64
+	rng     *rand.Rand
+	plan    plan
+	millis  int64 // the true time
+	nodes   []*node
+	links   []*link
+	side    []int // of the partition, for each node
+	oracles []*oracle
+	carried map[*protocol.Delta][]known
+	past    [][]*protocol.Delta // by space: deltas sent at some time
+	lost    map[*tx]bool        // rolled back before another node had it
+	counts  Counts
+	trace   io.Writer
+	failure *Failure
+}
+
+const startMillis = 1_700_000_000_000
+
+// Failure says at which seed and step a simulation went wrong.
+type Failure struct {
+	Seed uint64
+	Step int64
+	Text string
+}
+
+func (f *Failure) Error() string {
+	return fmt.Sprintf("seed %d, step %d: %s\nreplay: go test ./replica/replicatest -run TestSimulation -seed %d\n    or: anabranch sim --seed %d",
+		f.Seed, f.Step, f.Text, f.Seed, f.Seed)
+}
+
+// Run runs the simulation of one seed. If it goes wrong it returns a Failure, whose text has the commands that replay
+// it. Each event is written to trace, unless that is nil.
+func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
+	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace}
+	defer func() {
+		if p := recover(); p != nil {
+			s.failf("panic: %v\n%s", p, debug.Stack())
+		}
+		counts, failure = s.counts, s.failure
+	}()
+	s.begin()
+	for i := range s.plan.steps {
+		if s.failure != nil {
+			return
+		}
+		if i == s.plan.pause {
+			s.settle()
+		}
+		s.step()
+	}
+	s.settle()
+	return
+}
+
+func (s *simulation) begin() {
+	s.plan = s.draw()
+	s.millis = startMillis
+	s.carried = make(map[*protocol.Delta][]known)
+	s.lost = make(map[*tx]bool)
+	s.past = make([][]*protocol.Delta, s.plan.spaces)
+	for range s.plan.spaces {
+		s.oracles = append(s.oracles, newOracle())
+	}
+	s.side = make([]int, s.plan.nodes)
+	for i := range s.plan.nodes {
+		n := &node{sim: s, index: i, store: memstore.New(), anchor: i << 16, poisoned: make(map[crdt.ReplicaID]bool)}
+		binary.BigEndian.PutUint32(n.peer[:], uint32(i+1))
+		n.isAbsent = i >= s.plan.nodes-s.plan.late
+		for space := range s.plan.spaces {
+			n.replicas = append(n.replicas, &replica{node: n, space: space})
+		}
+		s.nodes = append(s.nodes, n)
+	}
+	for _, n := range s.nodes {
+		n.open()
+	}
+	for _, e := range s.plan.edges {
+		s.links = append(s.links, &link{nodes: [2]*node{s.nodes[e[0]], s.nodes[e[1]]}})
+	}
+	s.tracef("plan %+v", s.plan)
+}
+
+// step does one random thing.
+func (s *simulation) step() {
+	s.counts[Steps]++
+	s.millis += int64(s.rng.IntN(20))
+	if s.chance(0.02) {
+		s.millis += int64(s.rng.IntN(5000))
+	}
+	switch d := s.rng.IntN(1000); {
+	case d < 170:
+		s.someTransaction()
+	case d < 410:
+		s.somePump()
+	case d < 650:
+		s.someDelivery()
+	case d < 770:
+		if n := s.someNode(); !n.isDown {
+			n.seal()
+		}
+	case d < 890:
+		if n := s.someNode(); !n.isDown {
+			n.persist()
+		}
+	case d < 920:
+		s.toggleLink()
+	case d < 930:
+		s.partition()
+	case d < 945:
+		s.staleDelta()
+	case d < 950:
+		s.retryHeld()
+	case d < 965:
+		s.compareDigests()
+	case d < 970:
+		s.someVerification()
+	default:
+		s.fault()
+	}
+}
+
+func (s *simulation) someNode() *node { return s.nodes[s.rng.IntN(len(s.nodes))] }
+
+func (s *simulation) chance(p float64) bool { return s.rng.Float64() < p }
+
+func (s *simulation) someTransaction() {
+	n := s.someNode()
+	if !n.isDown && !n.isSuspect() {
+		s.transact(n.replicas[s.rng.IntN(len(n.replicas))])
+	}
+}
+
+// someEnd returns a random side of a session; nil if none is up.
+func (s *simulation) someEnd() *end {
+	var ends []*end
+	for _, l := range s.links {
+		ends = append(ends, l.ends...)
+	}
+	if len(ends) == 0 {
+		return nil
+	}
+	return ends[s.rng.IntN(len(ends))]
+}
+
+func (s *simulation) somePump() {
+	if e := s.someEnd(); e != nil {
+		for range 1 + s.rng.IntN(4) {
+			s.pump(e)
+		}
+	}
+}
+
+func (s *simulation) someDelivery() {
+	if e := s.someEnd(); e != nil {
+		for range 1 + s.rng.IntN(4) {
+			s.deliver(e, s.chance(s.plan.distortion))
+		}
+	}
+}
+
+func (s *simulation) someVerification() {
+	n := s.someNode()
+	s.verify(n.replicas[s.rng.IntN(len(n.replicas))])
+}
+
+// settle heals everything and lets the nodes come level; then everything is compared.
+func (s *simulation) settle() {
+	s.heal()
+	// Each round moves something, so very many of them mean that the nodes tell each other things without end.
+	for round := 0; s.failure == nil && (s.drain() || s.retryAll()); round++ {
+		if round > 10_000 {
+			s.failf("the nodes do not come to rest")
+		}
+	}
+	if s.failure == nil {
+		s.checkQuiet()
+	}
+}
+
+// heal ends everything that keeps nodes from each other.
+func (s *simulation) heal() {
+	for _, n := range s.nodes {
+		n.isAbsent = false
+		if n.isDown {
+			s.reopen(n)
+		}
+		n.skew = 0
+		s.millis = max(s.millis, n.clock.Last().UnixMilli())
+	}
+	s.healPartition()
+	for _, l := range s.links {
+		if l.isUp && s.plan.distortion > 0 {
+			l.cut() // what a distorted stream lost nobody will ask for
+		}
+		if !l.isUp {
+			l.connect()
+		}
+	}
+}
+
+// drain does everything that can be done without a fault, once, and reports whether there was anything.
+func (s *simulation) drain() bool {
+	moved := false
+	for _, n := range s.nodes {
+		for n.seal() || n.persist() {
+			moved = true
+		}
+	}
+	for _, l := range s.links {
+		for _, e := range l.ends {
+			for s.failure == nil && (s.pump(e) || s.deliver(e, false)) {
+				moved = true
+			}
+		}
+	}
+	return moved
+}
+
+// retryAll lets everything that was refused for a clock be sent again, and reports whether there was anything. Refusals may have
+// been under way when the clocks were set right.
+func (s *simulation) retryAll() bool {
+	any := false
+	for _, l := range s.links {
+		for _, e := range l.ends {
+			if len(e.session.Held()) > 0 {
+				s.counts[HeldRetried]++
+				e.session.RetryHeld()
+				any = true
+			}
+		}
+	}
+	return any
+}
+
+func (s *simulation) failf(format string, args ...any) {
+	if s.failure == nil {
+		s.failure = &Failure{Seed: s.seed, Step: s.counts[Steps], Text: fmt.Sprintf(format, args...)}
+		s.tracef("FAILED: %v", s.failure)
+	}
+}
+
+func (s *simulation) tracef(format string, args ...any) {
+	if s.trace != nil {
+		fmt.Fprintf(s.trace, "%6d %8dms  %s\n", s.counts[Steps], s.millis-startMillis, fmt.Sprintf(format, args...))
+	}
+}
