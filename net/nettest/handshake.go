@@ -80,7 +80,7 @@ func testSameIdentity(t *testing.T, make Maker) {
 // wantNoAccept fails if a refused connection is handed out. It is heard of before or never: the dialler has its refusal.
 func wantNoAccept(t *testing.T, tr replica.Transport) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if c, err := tr.Accept(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Accept after a refusal: %v, %v", c, err)
@@ -93,7 +93,7 @@ func testNobody(t *testing.T, make Maker) {
 	if err := n.Transports[1].Close(); err != nil {
 		t.Fatalf("Close: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err := n.Transports[0].Dial(ctx, addr, replica.PeerID{})
 	if err == nil || !strings.Contains(err.Error(), addr) {
@@ -126,9 +126,9 @@ func testSkew(t *testing.T, make Maker) {
 
 func testContexts(t *testing.T, make Maker) {
 	a, b, n := pair(t, make)
-	ended, cancel := context.WithCancel(context.Background())
+	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	soon, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	for name, call := range map[string]func(context.Context) error{
 		"Dial": func(ctx context.Context) error {

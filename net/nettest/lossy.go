@@ -112,7 +112,7 @@ func (c *LossyPacketConn) later(delay time.Duration, b []byte, addr net.Addr) {
 		delete(c.underWay, timer)
 		c.mu.Unlock()
 		if alive {
-			c.PacketConn.WriteTo(b, addr) // nobody waits for the result
+			_, _ = c.PacketConn.WriteTo(b, addr) // nobody waits for the result
 		}
 	})
 	c.underWay[timer] = struct{}{}

@@ -237,7 +237,7 @@ func testStreamLimit(t *testing.T, make Maker) {
 	type ends struct{ s, r replica.Stream }
 	var all []ends
 	for len(all) < 1000 {
-		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		s, err := a.OpenStream(ctx, "s")
 		cancel()
 		if err != nil {

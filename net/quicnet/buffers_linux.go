@@ -24,10 +24,13 @@ func warnBuffers(conn net.PacketConn, logger *slog.Logger) {
 		return
 	}
 	receive, send := 0, 0
-	raw.Control(func(fd uintptr) {
+	err = raw.Control(func(fd uintptr) {
 		receive = enlarge(int(fd), unix.SO_RCVBUF, unix.SO_RCVBUFFORCE)
 		send = enlarge(int(fd), unix.SO_SNDBUF, unix.SO_SNDBUFFORCE)
 	})
+	if err != nil {
+		return
+	}
 	if receive >= wantedBuffer && send >= wantedBuffer {
 		return
 	}

@@ -22,17 +22,22 @@ const (
 // Dial implements replica.Transport. addr is host:port. If a name has several addresses they are tried one after the other, soon
 // overlapping, and the first that completes the QUIC handshake counts.
 func (t *Transport) Dial(ctx context.Context, addr string, peer replica.PeerID) (replica.Conn, error) {
-	c, err := t.dial(ctx, addr, peer)
+	within, leave, ok := t.enter(ctx)
+	if !ok {
+		return nil, fmt.Errorf("dial %s: %w", addr, net.ErrClosed)
+	}
+	defer leave()
+	c, err := t.dial(within, addr, peer)
 	if err != nil {
+		if t.ctx.Err() != nil {
+			err = net.ErrClosed
+		}
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
 	return c, nil
 }
 
 func (t *Transport) dial(ctx context.Context, addr string, expected replica.PeerID) (*conn, error) {
-	if t.ctx.Err() != nil {
-		return nil, net.ErrClosed
-	}
 	addrs, err := resolve(ctx, addr)
 	if err != nil {
 		return nil, err

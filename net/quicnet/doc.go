@@ -19,7 +19,7 @@
 // with their next packet.
 //
 // Memory that a peer can make us hold: what it sent and nobody read, at first 256 KiB a stream and 512 KiB a connection; the windows
-// grow, to 4 and 16 MiB at most, only while the streams are being read.
+// grow, to 4 and 8 MiB at most, only while the streams are being read.
 //
 // It does not redial, does not choose between two connections to one peer, and does not know which spaces there are: package
 // replica does.

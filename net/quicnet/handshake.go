@@ -57,10 +57,19 @@ func (t *Transport) answer(ctx context.Context, qc *quic.Conn) (*conn, error) {
 	return t.newConn(qc, hello, control, false, skew), nil
 }
 
-// unblock makes reads and writes of qs return when ctx ends; the function that it returns undoes that.
+// unblock makes reads and writes of qs return when ctx ends; the function that it returns undoes that, also if ctx ended just then.
 func unblock(ctx context.Context, qs *quic.Stream) func() {
-	stop := context.AfterFunc(ctx, func() { qs.SetDeadline(time.Unix(1, 0)) })
-	return func() { stop() }
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		qs.SetDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-done
+			qs.SetDeadline(time.Time{})
+		}
+	}
 }
 
 func (t *Transport) sendHello(qs *quic.Stream) error {

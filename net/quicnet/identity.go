@@ -122,7 +122,7 @@ func createIdentity(dir, path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // gone already if it was renamed
 	_, err = f.Write(pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}))
 	if err == nil {
 		err = f.Sync()

@@ -31,7 +31,7 @@ import (
 const patience = 20 * time.Second
 
 func withPatience(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -28,7 +28,7 @@ type sockets struct {
 var quietQUIC = sync.OnceFunc(func() {
 	const name = "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING"
 	if _, set := os.LookupEnv(name); !set {
-		os.Setenv(name, "true")
+		_ = os.Setenv(name, "true") // it fails for bad names only
 	}
 })
 

@@ -114,6 +114,20 @@ func (t *Transport) Close() error {
 	return errors.Join(err, t.sockets.close())
 }
 
+// enter counts a dial, which Close waits for, and reports false if the transport is closed already. The context that it returns ends with ctx
+// and with the transport; call leave in the end.
+func (t *Transport) enter(ctx context.Context) (within context.Context, leave func(), ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, nil, false
+	}
+	t.running.Add(1)
+	within, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(t.ctx, cancel)
+	return within, func() { stop(); cancel(); t.running.Done() }, true
+}
+
 // track notes an open connection, so that Close can close it, and reports false if the transport is closed already.
 func (t *Transport) track(qc *quic.Conn) bool {
 	t.mu.Lock()

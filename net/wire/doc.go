@@ -3,9 +3,9 @@
 //
 // A frame is a length, a type and a body:
 //
-//	00 00 00 0c   12 bytes follow
+//	00 00 00 14   20 bytes follow
 //	12            Ack
-//	91 c4 ...     body: a msgpack array; here of one element, a packed version vector
+//	91 c4 10 ...  body: a msgpack array, here of one element, a packed version vector of 16 bytes
 //
 // The length is big endian, counts type and body, and is checked before anything is read for it. A body is one
 // msgpack array. A newer minor version may append elements, which an older reader skips, and may send frame
