@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
@@ -139,6 +140,11 @@ func (r *Replica) giveUp(g *group, err error) {
 	r.log.Error("a commit failed; nothing of it was acknowledged", "error", err)
 	for _, failed := range []*group{g, r.group} {
 		failed.err = err
+		for s, part := range failed.spaces {
+			if len(part.received) > 0 {
+				s.endSessions(fmt.Errorf("received writes could not be stored: %w", err))
+			}
+		}
 		for _, s := range failed.made {
 			delete(r.spaces, s.name)
 			delete(r.byNumber, s.number)

@@ -12,7 +12,12 @@ import (
 
 func openOn(t *testing.T, st store.Store, anchor string) (*Replica, *Space) {
 	t.Helper()
-	cfg, err := Config{}.withDefaults()
+	return openConfig(t, Config{}, st, anchor)
+}
+
+func openConfig(t *testing.T, cfg Config, st store.Store, anchor string) (*Replica, *Space) {
+	t.Helper()
+	cfg, err := cfg.withDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}

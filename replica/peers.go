@@ -287,7 +287,11 @@ func (r *Replica) offer(ctx context.Context, pc *peerConn, s *Space) {
 				stream.Close(CloseDuplicate)
 				return
 			}
+			began := time.Now()
 			err = r.runSession(ctx, ses)
+			if time.Since(began) > stableAfter {
+				backoff = minBackoff
+			}
 			var closed *CloseError
 			if errors.As(err, &closed) && (closed.Code == CloseDuplicate || closed.Code == CloseUnknownSpace) {
 				return
@@ -334,12 +338,21 @@ func (r *Replica) keep(name string) (*Space, error) {
 func (r *Replica) runSession(ctx context.Context, ses *session) error {
 	err := ses.run(ctx)
 	ses.conn.remove(ses)
-	var closed *CloseError
-	if err != nil && ctx.Err() == nil && ses.conn.Err() == nil && !(errors.As(err, &closed) && (closed.Code == CloseDone || closed.Code == CloseDuplicate)) {
+	if ctx.Err() == nil && ses.conn.Err() == nil && isNews(err) {
 		r.log.Warn("a session ended", "space", ses.space.name, "peer", ses.conn.peer, "error", err)
 		ses.noteError(err)
 	}
 	return err
+}
+
+// isNews reports whether the end of a session is worth telling: an orderly one is not, and for one that was closed here
+// the reason was told then.
+func isNews(err error) bool {
+	var closed *CloseError
+	if errors.As(err, &closed) {
+		return closed.Remote && closed.Code != CloseDone && closed.Code != CloseDuplicate
+	}
+	return err != nil
 }
 
 func (pc *peerConn) has(s *Space) bool {

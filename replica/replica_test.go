@@ -11,6 +11,8 @@ import (
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/net/memnet"
 	"github.com/anabranch-db/anabranch/replica"
+	"github.com/anabranch-db/anabranch/replica/memstore"
+	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 func open(t *testing.T, cfg replica.Config) *replica.Replica {
@@ -467,4 +469,42 @@ func TestLargeDocumentsTravelInChunks(t *testing.T) {
 	}
 	mustVerify(t, p.sa)
 	mustVerify(t, p.sb)
+}
+
+func TestPeerWithAFullDiskCatchesUpOnceThereIsSpace(t *testing.T) {
+	network := memnet.New(1)
+	full := memstore.New()
+	b, err := replica.OpenOn(replica.Config{Transport: network.Node("b")}, full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	sb := space(t, b)
+	a := open(t, replica.Config{Transport: network.Node("a"), Peers: []replica.Peer{{ID: memnet.ID("b"), Addr: "mem:b"}}})
+	sa := space(t, a)
+	set(t, sa, "first", "x", 1)
+	waitLevel(t, sa, sb)
+	full.FailCommits(store.ErrNoSpace)
+	rc := set(t, sa, "second", "x", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		st, err := sb.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(st.Peers) == 1 && strings.Contains(st.Peers[0].LastError, store.ErrNoSpace.Error()) {
+			break
+		}
+		waitChange(t, ctx, sa, sb)
+	}
+	if n := sa.Synced(rc); n != 0 {
+		t.Fatal("what could not be stored was acknowledged")
+	}
+	full.FailCommits(nil)
+	if err := sa.WaitSynced(ctx, rc, 1); err != nil {
+		t.Fatal(err)
+	}
+	waitLevel(t, sa, sb)
+	mustVerify(t, sb)
 }

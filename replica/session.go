@@ -123,6 +123,18 @@ func (ses *session) leave() {
 	st.level = false
 }
 
+// endSessions ends all sessions of the space: what they received is lost, and the peers believe it sent. They start
+// again, after a while, from what is durable here.
+func (s *Space) endSessions(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ses := range s.sessions {
+		st := s.peerState(ses.conn.peer)
+		st.lastError, st.errorAt = why.Error(), s.r.cfg.Now()
+		go ses.stream.Close(CloseInternal)
+	}
+}
+
 // refusalError ends a session after the refusal went out.
 type refusalError struct{ err error }
 
