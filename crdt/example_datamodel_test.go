@@ -229,6 +229,34 @@ func Example_counterAgainstValue() {
 	//   conflict at /stock: 100 by B, hidden by 6 at /stock
 }
 
+// A counter does not go on from a plain number: it is counted from zero, and hides the number.
+func Example_counterAfterValue() {
+	a, b := newSide(idA), newSide(idB)
+	a.set(1, "/stock", 100)
+	b.receive(a)
+	b.increment(2, "/stock", 1)
+	b.show("B")
+	// Output:
+	// B {"stock":1}
+	//   /stock   live [A1=100 B2=1] observed []
+	//   conflict at /stock: 100 by A, hidden by 1 at /stock
+}
+
+// Saving a document whole with another number where a counter stands is an increment by the difference.
+func Example_replaceCounter() {
+	a, b := newSide(idA), newSide(idB)
+	a.increment(1, "/visits", 5)
+	b.receive(a)
+	leaves, _ := crdt.Leaves("", map[string]any{"visits": 7})
+	a.Replace(a.at(2), leaves)
+	b.increment(3, "/visits", 1)
+	meet(a, b)
+	a.show("both")
+	// Output:
+	// both {"visits":8}
+	//   /visits  live [A2=7 B3=1] observed []
+}
+
 // A map that loses its last field is gone; {} keeps one without fields. Beside fields below it the marker says nothing.
 func Example_emptyMap() {
 	a, b := newSide(idA), newSide(idB)
