@@ -21,6 +21,7 @@ import (
 type findings struct {
 	last        uint64 // the last commit that is there
 	undisturbed bool   // nobody touched the files since they were closed cleanly
+	redo        *redoBatch
 	remove      []string
 	cut         []cut // after remove
 }
@@ -81,6 +82,9 @@ func (s *Store) examine(sc *sidecar) (*findings, error) {
 	}
 	if err := x.account(orphans); err != nil {
 		return nil, err
+	}
+	if x.findings.redo, err = readRedo(filepath.Join(x.dir, redoName)); err != nil {
+		return nil, damaged(x.dir, "%v", err)
 	}
 	return &x.findings, x.useless()
 }

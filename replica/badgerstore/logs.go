@@ -41,12 +41,12 @@ var txnMark = []byte("!badger!txn")
 type logEnd int
 
 const (
-	endZeros logEnd = iota // nothing more was written
-	endFile                // the file ends right after an entry
-	endShort               // the file ends within an entry
-	endJunk                // what follows is no entry
-	endAsked               // the caller wanted no more
-	endHeader              // the file does not begin as ours do
+	endZeros  logEnd = iota // nothing more was written
+	endFile                 // the file ends right after an entry
+	endShort                // the file ends within an entry
+	endJunk                 // what follows is no entry
+	endAsked                // the caller wanted no more
+	endHeader               // the file does not begin as ours do
 )
 
 // scanLog calls each for every complete transaction, with its time and where it ends, until that returns

@@ -162,7 +162,7 @@ func (s *Store) begin(sc *sidecar) error {
 		}
 	}
 	if s.db, err = openBadger(s.opts, s.log); err != nil {
-		return fmt.Errorf("open %s: %w", dir, err)
+		return err
 	}
 	if err := s.resume(sc, found); err != nil {
 		return errors.Join(err, s.db.Close())
@@ -175,14 +175,13 @@ func (s *Store) resume(sc *sidecar, found *findings) error {
 	dir := s.opts.Dir
 	last := s.db.MaxVersion()
 	if last < found.last {
-		return fmt.Errorf("open %s: %w: Badger reads up to commit %d, but commit %d is in its files: keep a copy of the directory and restore a backup",
-			dir, store.ErrDamaged, last, found.last)
+		return damagedInside(dir, "Badger reads up to commit %d, but commit %d is in its files", last, found.last)
 	}
 	s.published(last)
 	if s.opts.ReadOnly {
 		return nil
 	}
-	if err := s.redo(); err != nil {
+	if err := s.redo(found.redo); err != nil {
 		return err
 	}
 	sc.Last = s.lastTs.Load()
@@ -211,10 +210,13 @@ func (s *Store) enter(sc *sidecar, p phase) error {
 func openBadger(o Options, log *logger) (db *badger.DB, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			db, err = nil, fmt.Errorf("%w: Badger panicked: %v", store.ErrDamaged, p)
+			db, err = nil, damagedInside(o.Dir, "Badger panicked: %v", p)
 		}
 	}()
-	return badger.OpenManaged(badgerOptions(o, log))
+	if db, err = badger.OpenManaged(badgerOptions(o, log)); err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.Dir, err)
+	}
+	return db, nil
 }
 
 func badgerOptions(o Options, log *logger) badger.Options {

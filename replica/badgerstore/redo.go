@@ -112,38 +112,37 @@ func (w *redoWriter) flush() error {
 	return err
 }
 
-// redo finishes a large commit that a crash interrupted, if there is one.
-func (s *Store) redo() error {
+// redoBatch is what a redo file holds.
+type redoBatch struct {
+	ts    uint64
+	batch *store.Batch
+}
+
+// redo finishes a large commit that a crash interrupted. r is nil if there is no redo file.
+func (s *Store) redo(r *redoBatch) error {
+	dir, last := s.opts.Dir, s.lastTs.Load()
 	pending, err := s.pending()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	text, err := readRedo(s.redoPath())
-	if errors.Is(err, fs.ErrNotExist) {
-		if pending != 0 {
-			return damaged(s.opts.Dir, "the file %s with the rest of commit %d is missing", redoName, pending)
+	case r == nil && pending == 0:
+		return nil
+	case r == nil:
+		return damagedInside(dir, "the file %s with the rest of commit %d is missing", redoName, pending)
+	case pending == 0 && r.ts < last: // applied: the crash came between the last transaction and the removal
+		if err := os.Remove(s.redoPath()); err != nil {
+			return fmt.Errorf("open %s: %w", dir, err)
 		}
 		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open %s: %w", s.opts.Dir, err)
-	}
-	ts, b, err := parseRedo(text)
-	if err != nil {
-		return damaged(s.opts.Dir, "%v", err)
-	}
-	switch last := s.lastTs.Load(); {
-	case pending == 0 && ts < last: // applied: the crash came between the last transaction and the removal
-		return os.Remove(s.redoPath())
-	case pending == 0 && ts == last+1, pending == ts && ts == last:
+	case pending == 0 && r.ts == last+1, pending == r.ts && r.ts == last:
 	default:
-		return damaged(s.opts.Dir, "the file %s is of commit %d, but the last commit is %d", redoName, ts, last)
+		return damagedInside(dir, "the file %s is of commit %d, but the last commit is %d", redoName, r.ts, last)
 	}
-	s.log.Info("finishing a large commit that was interrupted", "commit", ts, "entries", b.Len())
-	if err := s.applyRedo(ts, b); err != nil {
-		return fmt.Errorf("open %s: finish commit %d: %w", s.opts.Dir, ts, err)
+	s.log.Info("finishing a large commit that was interrupted", "commit", r.ts, "entries", r.batch.Len())
+	if err := s.applyRedo(r.ts, r.batch); err != nil {
+		return fmt.Errorf("open %s: finish commit %d: %w", dir, r.ts, err)
 	}
-	s.published(ts + 1)
+	s.published(r.ts + 1)
 	return nil
 }
 
@@ -184,15 +183,24 @@ func appendRedo(dst []byte, ts uint64, b *store.Batch) []byte {
 	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst, castagnoli))
 }
 
-func readRedo(path string) ([]byte, error) {
+// readRedo returns nil if there is no redo file.
+func readRedo(path string) (*redoBatch, error) {
 	fi, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	if fi.Size() > maxRedoBytes {
-		return nil, fmt.Errorf("%w: the file %s has %d bytes, at most %d are possible", store.ErrDamaged, redoName, fi.Size(), maxRedoBytes)
+		return nil, fmt.Errorf("the file %s has %d bytes, at most %d are possible", redoName, fi.Size(), maxRedoBytes)
 	}
-	return os.ReadFile(path)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	ts, b, err := parseRedo(text)
+	return &redoBatch{ts, b}, err
 }
 
 // parseRedo checks the sum first, so what follows can only be wrong if the writer was; it is bounded anyway.

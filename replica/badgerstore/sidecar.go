@@ -91,8 +91,14 @@ func readSidecar(dir string) (*sidecar, error) {
 
 const storeIDBytes = 16
 
-// damaged makes an error that says what is wrong, and what to do.
+// damaged makes an error for what was found before anything was changed.
 func damaged(dir, format string, args ...any) error {
-	return fmt.Errorf("open %s: %w: %s; nothing was changed: keep a copy of the directory, then restore a backup, or start with a new directory and fetch everything from the peers",
-		dir, store.ErrDamaged, fmt.Sprintf(format, args...))
+	return fmt.Errorf("open %s: %w: %s; nothing was changed: %s", dir, store.ErrDamaged, fmt.Sprintf(format, args...), damageAdvice)
 }
+
+// damagedInside makes an error for what was found when Badger had been opened.
+func damagedInside(dir, format string, args ...any) error {
+	return fmt.Errorf("open %s: %w: %s: %s", dir, store.ErrDamaged, fmt.Sprintf(format, args...), damageAdvice)
+}
+
+const damageAdvice = "keep a copy of the directory, then restore a backup, or start with a new directory and fetch everything from the peers"

@@ -47,17 +47,28 @@ func (g *spaceGuard) check(n int) error {
 	if !g.asked.IsZero() && now.Sub(g.asked) < spaceCheckEvery && g.written < spaceCheckBytes {
 		return nil
 	}
+	g.asked, g.written = time.Time{}, 0
+	// The batch is written twice, to the log and later to a table.
+	if err := g.checkFor(g.floor + 2*int64(n)); err != nil {
+		return err
+	}
+	g.asked = now
+	return nil
+}
+
+// checkFor asks the disk whether so much is free.
+func (g *spaceGuard) checkFor(need int64) error {
+	if g.floor < 0 {
+		return nil
+	}
 	free, err := g.free(g.dir)
 	if err != nil {
 		return fmt.Errorf("ask for the free space of %s: %w", g.dir, err)
 	}
-	// The batch is written twice, to the log and later to a table.
-	if need := g.floor + 2*int64(n); free < need {
-		g.asked = time.Time{}
+	if free < need {
 		return fmt.Errorf("%w: %d MiB are free, %d MiB needed: free some space on the disk of %s, writing then resumes by itself",
 			store.ErrNoSpace, free>>20, (need+1<<20-1)>>20, g.dir)
 	}
-	g.asked, g.written = now, 0
 	return nil
 }
 

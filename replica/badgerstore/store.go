@@ -138,24 +138,45 @@ func (s *Store) Close() error {
 		sn.invalidate()
 	}
 	err := s.closeBadger()
-	if err = errors.Join(err, s.lock.release()); err != nil {
+	if !errors.Is(err, errAbandoned) {
+		err = errors.Join(err, s.lock.release())
+	}
+	if err != nil {
 		return fmt.Errorf("close %s: %w", s.opts.Dir, err)
 	}
 	return nil
 }
 
-// closeBadger closes Badger, which syncs, and notes that this went well. After a failed write the sidecar is left
-// as it is: the next Open examines the files as after a crash.
+// errAbandoned: Badger was left as it was. Closing it writes the memtable, and with the disk full or failing that
+// kills the process or never ends. What was committed is in the log, as after a crash, and the next Open reads it there.
+// The lock stays, since Badger's goroutines live on until the process ends.
+var errAbandoned = errors.New("left for the next opening to put in order; nothing is lost")
+
+// closeBadger closes Badger, which syncs, and notes that this went well. After a failed write the next Open
+// examines the files as after a crash.
 func (s *Store) closeBadger() error {
-	if s.opts.ReadOnly || s.failed.Load() != nil {
+	if s.opts.ReadOnly {
 		return s.db.Close()
 	}
-	s.sidecar.Last = s.lastTs.Load()
-	if err := errors.Join(s.sync(), s.enter(&s.sidecar, phaseClosing)); err != nil {
-		return errors.Join(err, s.db.Close())
+	failed := s.failed.Load()
+	s.sidecar.Last = s.durable(failed != nil)
+	if err := errors.Join(s.space.checkFor(minFreeToClose*s.opts.MemTableBytes), s.enter(&s.sidecar, phaseClosing)); err != nil {
+		return fmt.Errorf("%w: %w", errAbandoned, err)
 	}
-	if err := s.db.Close(); err != nil {
+	if err := s.db.Close(); err != nil || failed != nil {
 		return err
 	}
 	return s.enter(&s.sidecar, phaseClosed)
+}
+
+// minFreeToClose is how many memtables' worth of tables closing may write: the present one and one in the works.
+const minFreeToClose = 2
+
+// durable returns the time of a commit that is certainly on the disk.
+func (s *Store) durable(failed bool) uint64 {
+	last := s.lastTs.Load()
+	if failed || s.sync() != nil {
+		return s.sidecar.Last
+	}
+	return last
 }
