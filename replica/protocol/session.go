@@ -71,16 +71,17 @@ type Session struct {
 	acked      crdt.VersionVector // what the peer said that it holds durably
 	sent       crdt.VersionVector // acked, and what was sent in this session
 
-	refusals []*Refusal                  // to send; at most maxRefusals
+	refusals []*Refusal                  // to send; one an origin, at most maxRefusals
 	unacked  map[crdt.ReplicaID]struct{} // entries of local.VV that the peer may not know of
 	behind   map[crdt.ReplicaID]struct{} // origins of which the peer may lack something
 	held     map[crdt.ReplicaID]struct{} // origins that the peer refused for their clock
 	compare  bool                        // send a Level once there is nothing else to send
 }
 
-// maxRefusals bounds the refusals that wait to be sent; further ones are dropped, as every refused delta is
-// sent again anyway.
-const maxRefusals = 16
+// maxRefusals bounds the origins whose refusals wait to be sent, against a peer that makes origins up. The sender of a delta
+// that was refused without a word takes it for received until that origin has a gap, or until the next session: so
+// the bound lies far above the origins that an honest peer has refused at once.
+const maxRefusals = 1024
 
 // NewSession returns the session of a connection that was just made.
 func NewSession(local State) *Session {
@@ -176,13 +177,23 @@ func (s *Session) markBehind(r crdt.ReplicaID) {
 	}
 }
 
-// Refuse tells the peer that its delta was not merged.
+// Refuse tells the peer that its delta was not merged. Of several refusals of one origin that wait to be sent one will do: the
+// peer goes back to what is acknowledged, and if one of them is for the clock, it also waits.
 func (s *Session) Refuse(d *Delta, code RefusalCode, text string) {
+	refusal := &Refusal{
+		Code: code, Origin: d.Origin, From: d.From, To: d.To,
+		Text: text[:min(len(text), MaxRefusalText)],
+	}
+	for i, r := range s.refusals {
+		if r.Origin == d.Origin {
+			if r.Code != RefusedClock {
+				s.refusals[i] = refusal
+			}
+			return
+		}
+	}
 	if len(s.refusals) < maxRefusals {
-		s.refusals = append(s.refusals, &Refusal{
-			Code: code, Origin: d.Origin, From: d.From, To: d.To,
-			Text: text[:min(len(text), MaxRefusalText)],
-		})
+		s.refusals = append(s.refusals, refusal)
 	}
 }
 
@@ -287,8 +298,8 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the log of %s after %s: %w", r, from, err)
 		}
-		if d.Origin != r || d.From > from || d.To <= from {
-			return nil, fmt.Errorf("the log of %s gave (%s, %s] where something after %s was asked for", r, d.From, d.To, from)
+		if d.Origin != r || d.From > from || d.To <= from || d.To > to {
+			return nil, fmt.Errorf("the log of %s gave (%s, %s] of %s where something of (%s, %s] was asked for", r, d.From, d.To, d.Origin, from, to)
 		}
 		end := crdt.Dot{Replica: r, Time: d.To}
 		s.sent.Advance(end)
