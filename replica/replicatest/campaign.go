@@ -75,6 +75,15 @@ func (c Campaign) Run(ctx context.Context) Report {
 	return report
 }
 
+// RunOne runs one seed and writes what happens in it to trace, unless that is nil.
+func RunOne(seed uint64, trace io.Writer) Report {
+	begun := time.Now()
+	report := Report{First: seed}
+	report.add(Run(seed, trace))
+	report.Elapsed = time.Since(begun)
+	return report
+}
+
 func (r *Report) add(counts Counts, failure *Failure) {
 	r.Runs++
 	r.Counts.Add(counts)
