@@ -179,7 +179,8 @@ func (l *Local) Scan(ctx context.Context, space string, o ScanOptions) iter.Seq2
 	}
 }
 
-// Watch yields changes. It makes the space if it is new: who watches expects something to come.
+// Watch yields changes. It makes the space if it is new: who watches expects something to come. While this process has the
+// store open and does not serve it, nobody else can change it, and Watch ends behind what is there.
 func (l *Local) Watch(ctx context.Context, space string, o WatchOptions) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		s, err := l.r.Space(space)
@@ -194,23 +195,31 @@ func (l *Local) Watch(ctx context.Context, space string, o WatchOptions) iter.Se
 				return
 			}
 		}
+		end := s.Cursor().Arrival
+		if !l.serving && since.Arrival == end {
+			return
+		}
 		for c, err := range s.Watch(ctx, since) {
 			if err != nil {
 				yield(Event{}, err)
 				return
 			}
-			if !strings.HasPrefix(c.Key, o.Prefix) {
-				continue
+			if strings.HasPrefix(c.Key, o.Prefix) && !yield(event(c), nil) {
+				return
 			}
-			e := Event{Cursor: c.Cursor.String(), Key: c.Key, Deleted: c.Document == nil}
-			if c.Document != nil {
-				e.Doc = c.Document.AppendJSON(nil)
-			}
-			if !yield(e, nil) {
+			if !l.serving && c.Cursor.Arrival >= end {
 				return
 			}
 		}
 	}
+}
+
+func event(c replica.Change) Event {
+	e := Event{Cursor: c.Cursor.String(), Key: c.Key, Deleted: c.Document == nil}
+	if c.Document != nil {
+		e.Doc = c.Document.AppendJSON(nil)
+	}
+	return e
 }
 
 // Status describes the node.

@@ -158,6 +158,7 @@ type Report struct {
 	Digest      string    `json:"digest"` // as recomputed
 	Problems    []Problem `json:"problems"`
 	Suppressed  int64     `json:"suppressed,omitempty"` // problems beyond those listed
+	Repaired    int       `json:"repaired,omitempty"`
 }
 
 // Problem is one thing that is not as it should be.

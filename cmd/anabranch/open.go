@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/control"
+	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+	"github.com/anabranch-db/anabranch/net/quicnet"
+	"github.com/anabranch-db/anabranch/replica"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// openNode returns the node that serves the store, or opens the store itself. A store that does not exist is made
+// if create says so, and is node.ErrNoStore otherwise.
+//
+// Another command may have the store open for a moment: that is waited for (setting lock-wait).
+func (a *app) openNode(ctx context.Context, create bool) (node.Node, error) {
+	dir := a.cfg.Dir()
+	giveUp := time.Now().Add(a.cfg.Duration("lock-wait"))
+	for {
+		client, err := control.Dial(ctx, dir)
+		if err == nil {
+			return client, nil
+		}
+		if !errors.Is(err, control.ErrNoNode) {
+			return nil, err
+		}
+		if !create && !storeExists(dir) {
+			return nil, fmt.Errorf("%w in %s: the first `anabranch put`, `import` or `serve` makes one; name another directory with --dir", node.ErrNoStore, dir)
+		}
+		n, err := a.openStore(dir)
+		if !errors.Is(err, store.ErrInUse) || !time.Now().Before(giveUp) {
+			return n, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (a *app) openStore(dir string) (node.Node, error) {
+	r, err := replica.Open(a.replicaConfig(dir))
+	if err != nil {
+		return nil, err
+	}
+	return node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: storedPeerID(dir)}), nil
+}
+
+func (a *app) replicaConfig(dir string) replica.Config {
+	c := replica.Config{
+		Dir: dir, SyncInterval: a.cfg.Duration("sync-interval"), MaxDrift: a.cfg.Duration("max-drift"), Logger: a.log,
+	}
+	if a.cfg.Text("sync") == "interval" {
+		c.Sync = replica.SyncInterval
+	}
+	return c
+}
+
+// storeExists reports whether there is anything in dir but what this command puts there itself. What it is, and whether it is whole, is
+// for the store to say.
+func storeExists(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case "anabranch.toml", "LOCK", control.SocketName, quicnet.IdentityFile, importsDir:
+		default:
+			return true
+		}
+	}
+	return false
+}
+
+// storedPeerID returns the peer ID of the store, "" if it has none yet or it cannot be read.
+func storedPeerID(dir string) string {
+	if _, err := os.Stat(identityPath(dir)); err != nil {
+		return ""
+	}
+	id, err := quicnet.LoadOrCreateIdentity(dir)
+	if err != nil {
+		return ""
+	}
+	return id.PeerID().String()
+}
+
+// withNode opens the node, runs fn and closes. An error of closing a store that was written to counts.
+func (a *app) withNode(ctx context.Context, create bool, fn func(node.Node) error) error {
+	n, err := a.openNode(ctx, create)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(n), n.Close())
+}

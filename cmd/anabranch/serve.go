@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/config"
+	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/control"
+	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+	"github.com/anabranch-db/anabranch/net/quicnet"
+	"github.com/anabranch-db/anabranch/replica"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// shutdownTime is how long requests in progress may take to end.
+const shutdownTime = 10 * time.Second
+
+func newServeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the node: keep the store open and exchange with peers",
+		Long: `Run the node until interrupted: keep the store open, exchange with peers, and answer the other commands.
+
+Who connects must prove the key of a listed peer ID, on both sides: list each peer with --allow, or in the configuration file. A peer that is
+named with its ID by --peer is allowed as well. It listens on this machine only (` + config.DefaultListen + `) unless --listen says
+otherwise; 0.0.0.0:7420 is every interface, port 0 any free port.`,
+		Example: `  anabranch serve --listen 0.0.0.0:7420 --allow ID-OF-B
+  anabranch serve --peer ID-OF-A@203.0.113.7:7420`,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	addSettings(cmd, "listen", "peer", "allow", "insecure-allow-any", "sync", "sync-interval", "max-drift")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return appOf(cmd).serve(cmd.Context()) }
+	return cmd
+}
+
+func (a *app) serve(ctx context.Context) error {
+	dir := a.cfg.Dir()
+	if c, err := control.Dial(ctx, dir); err == nil {
+		defer c.Close()
+		return a.alreadyServed(ctx, c)
+	}
+	r, err := a.openReplica(dir)
+	if err != nil {
+		return err
+	}
+	local := node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true})
+	return errors.Join(a.serveNode(ctx, local, r), local.Close())
+}
+
+func (a *app) alreadyServed(ctx context.Context, c *control.Client) error {
+	st, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("open %s: %w: process %d serves it already", st.Dir, store.ErrInUse, st.PID)
+}
+
+func (a *app) serveNode(ctx context.Context, local node.Node, r *replica.Replica) error {
+	listener, err := control.Listen(a.cfg.Dir())
+	if err != nil {
+		return err
+	}
+	server := control.NewServer(local)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	if err := a.announce(ctx, local, r); err != nil {
+		a.log.Warn("cannot print where the node is", "error", err)
+	}
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		a.log.Info("stopping")
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer cancel()
+	return errors.Join(err, server.Shutdown(closing))
+}
+
+// openReplica opens the store with the network.
+func (a *app) openReplica(dir string) (*replica.Replica, error) {
+	id, err := ensureIdentity(dir)
+	if err != nil {
+		return nil, err
+	}
+	allowed := a.cfg.Allowed()
+	network := quicnet.Config{Identity: id, Listen: a.cfg.Text("listen"), Logger: a.log, Version: version()}
+	if a.cfg.Bool("insecure-allow-any") {
+		network.InsecureAllowAny = true
+	} else {
+		network.Allow = func(p replica.PeerID) bool { return allowed[p] }
+	}
+	transport, err := quicnet.New(network)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", network.Listen, err)
+	}
+	c := a.replicaConfig(dir)
+	c.Transport, c.Peers = transport, a.cfg.Peers()
+	r, err := replica.Open(c)
+	if err != nil {
+		return nil, errors.Join(err, transport.Close())
+	}
+	return r, nil
+}
+
+// serveOutput is the line that serve prints with --output jsonl when it is ready.
+type serveOutput struct {
+	PeerID    string   `json:"peer_id"`
+	Addresses []string `json:"addresses"`
+	Dir       string   `json:"dir"`
+	Join      string   `json:"join"` // the command for another node
+}
+
+// announce says who and where the node is, and what another one has to run.
+func (a *app) announce(ctx context.Context, local node.Node, r *replica.Replica) error {
+	st, err := local.Status(ctx)
+	if err != nil {
+		return err
+	}
+	out := serveOutput{PeerID: st.PeerID, Addresses: st.Addresses, Dir: st.Dir}
+	if len(st.Addresses) > 0 {
+		out.Join = fmt.Sprintf("anabranch serve --listen 0.0.0.0:7420 --peer %s@%s", st.PeerID, reachable(st.Addresses))
+	}
+	return a.print(out, func(w io.Writer) {
+		fmt.Fprintf(w, "Peer ID    %s\n", out.PeerID)
+		fmt.Fprintf(w, "Listening  %s\n", orDash(strings.Join(out.Addresses, ", ")))
+		fmt.Fprintf(w, "Store      %s\n", out.Dir)
+		switch n := len(a.cfg.Allowed()); {
+		case a.cfg.Bool("insecure-allow-any"):
+			fmt.Fprintln(w, "Allowed    ANY PEER that can reach the port (--insecure-allow-any)")
+		case n == 0:
+			fmt.Fprintln(w, "Allowed    no peer yet: restart with --allow and the ID that `anabranch id` prints there")
+		default:
+			fmt.Fprintf(w, "Allowed    %s\n", list(int64(n), "peer", "peers"))
+		}
+		if out.Join != "" {
+			fmt.Fprintf(w, "\nTo join from another node, which this one must --allow:\n\n  %s\n\n", out.Join)
+		}
+		if onlyLocal(out.Addresses) {
+			fmt.Fprintln(w, "Only this machine can reach it; --listen 0.0.0.0:7420 opens it to the network.")
+		}
+	})
+}
+
+// reachable returns the address that another node most likely reaches: one that is not of this machine alone, if there is one.
+func reachable(addrs []string) string {
+	for _, addr := range addrs {
+		if !onlyLocal([]string{addr}) {
+			return addr
+		}
+	}
+	return addrs[0]
+}
+
+func onlyLocal(addrs []string) bool {
+	for _, addr := range addrs {
+		host, _, err := net.SplitHostPort(addr)
+		ip := net.ParseIP(host)
+		if err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return false
+		}
+	}
+	return len(addrs) > 0
+}

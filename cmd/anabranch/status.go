@@ -1,0 +1,147 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+)
+
+func newStatusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Describe the store, its spaces, and how far each peer is",
+		Long: `Describe the store, its spaces, and how far each peer is. Two nodes that hold the same writes show the same digest of a space; if
+they do not, run doctor on both.`,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a := appOf(cmd)
+			return a.withNode(cmd.Context(), false, func(n node.Node) error {
+				st, err := n.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.print(st, func(w io.Writer) { printStatus(w, st) })
+			})
+		},
+	}
+}
+
+func printStatus(w io.Writer, st node.Status) {
+	fmt.Fprintf(w, "Store:    %s, %s on disk\n", st.Dir, bytesText(st.DiskBytes))
+	if st.Serving {
+		fmt.Fprintf(w, "Node:     serving, process %d, version %s\n", st.PID, st.Version)
+	} else {
+		fmt.Fprintf(w, "Node:     not serving\n")
+	}
+	fmt.Fprintf(w, "Peer ID:  %s\n", orDash(st.PeerID))
+	if len(st.Addresses) > 0 {
+		fmt.Fprintf(w, "Listens:  %s\n", strings.Join(st.Addresses, ", "))
+	}
+	connected := 0
+	for _, p := range st.Peers {
+		if p.Connected {
+			connected++
+		}
+	}
+	if st.Serving {
+		fmt.Fprintf(w, "Peers:    %d connected, %d not\n", connected, len(st.Peers)-connected)
+	}
+	if len(st.Spaces) == 0 {
+		fmt.Fprintln(w, "Spaces:   none yet")
+		return
+	}
+	t := newTable("SPACE", "DOCUMENTS", "DIGEST", "PEER", "STATE", "PENDING", "LAST ERROR")
+	for _, s := range st.Spaces {
+		name, documents, digest := printableKey(s.Name), fmt.Sprint(s.Documents), s.Digest
+		if !s.Closed {
+			digest += " (incomplete)"
+		}
+		if len(s.Peers) == 0 {
+			t.row(name, documents, digest)
+		}
+		for _, p := range s.Peers {
+			t.row(name, documents, digest, shortID(p.Peer), spacePeerState(p), fmt.Sprint(p.Pending), p.LastError)
+			name, documents, digest = "", "", ""
+		}
+	}
+	fmt.Fprintln(w)
+	t.write(w) // into memory: it cannot fail
+}
+
+func spacePeerState(p node.SpacePeer) string {
+	switch {
+	case p.Mismatch:
+		return "MISMATCH"
+	case p.Connected && p.Level:
+		return "level"
+	case p.Connected:
+		return "syncing"
+	}
+	return "away"
+}
+
+func shortID(id string) string {
+	if len(id) > 8 {
+		return id[:8]
+	}
+	return orDash(id)
+}
+
+func newPeersCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "peers",
+		Short: "List the peers that are connected, or called without success",
+		Long: `List the peers that are connected, or called without success. Without a node that serves the store there are none, and the exit
+code is 3.`,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a := appOf(cmd)
+			return a.withNode(cmd.Context(), false, func(n node.Node) error {
+				st, err := n.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if !st.Serving {
+					return fmt.Errorf("%w: no node serves the store, so no peer is connected: start `anabranch serve`", node.ErrOffline)
+				}
+				return a.printPeers(st.Peers)
+			})
+		},
+	}
+}
+
+func (a *app) printPeers(peers []node.Peer) error {
+	t := newTable("PEER", "ADDRESS", "STATE", "SINCE", "SENT", "RECEIVED", "CLOCK", "LAST ERROR")
+	for _, p := range peers {
+		if a.wantsJSON() {
+			if err := a.print(p, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		state, since := "not connected", ""
+		if p.Connected {
+			state = "connected"
+		}
+		if p.Since != nil {
+			since = p.Since.Local().Format(time.DateTime)
+		}
+		skew := (time.Duration(p.SkewMS) * time.Millisecond).String()
+		t.row(orDash(p.ID), p.Address, state, since, bytesText(int64(p.Sent)), bytesText(int64(p.Received)), skew, p.LastError)
+	}
+	if a.wantsJSON() {
+		return nil
+	}
+	if t.empty() {
+		fmt.Fprintln(a.stderr, "no peers")
+		return nil
+	}
+	return t.write(a.stdout)
+}
