@@ -13,7 +13,7 @@
 //	v space replica                         that replica's times in vv, stable and horizon
 //
 // The log and the feed are functions of the documents: Verify recomputes and, if asked, rebuilds them. A document of
-// more than 8 KiB has its cells in chunks of at most 4 KiB, each with log entries of its own, so that
+// more than 4 KiB has its cells in chunks of at most 2 KiB, each with log entries of its own, so that
 // setting a field of a large document costs little more than of a small one, and so does sending it.
 //
 // A Space holds the newest state in memory, what is not durable yet included; an Overlay lets transactions build on

@@ -12,9 +12,8 @@ import (
 // of at most maxChunkBytes, so that changing one field rewrites a few kilobytes however large the
 // document is. A single cell may be larger and then has a chunk of its own.
 const (
-	maxInlineBytes = 8 << 10
-	maxChunkBytes  = 4 << 10
-	newChunkBytes  = maxChunkBytes / 2 // what a split aims at
+	maxInlineBytes = 4 << 10
+	maxChunkBytes  = 2 << 10
 )
 
 // part is one record of a document: all of it, or one chunk.
@@ -33,6 +32,7 @@ type openDoc struct {
 	found   bool
 	arrival uint64
 	chunked bool
+	root    bool  // chunked: there is a cell at the empty path, as stored
 	live    int64 // fields with live entries, as stored
 	parts   []part
 	doc     *crdt.Document
@@ -57,7 +57,7 @@ func (s *Space) openRecord(r Reader, key string, k, value []byte) (*openDoc, err
 	if err != nil {
 		return nil, fmt.Errorf("read document %q: %w", key, err)
 	}
-	d := &openDoc{space: s, from: r, key: key, found: true, arrival: rec.arrival, chunked: rec.chunked, live: rec.live}
+	d := &openDoc{space: s, from: r, key: key, found: true, arrival: rec.arrival, chunked: rec.chunked, live: rec.live, root: rec.root}
 	if rec.chunked {
 		d.doc = crdt.NewDocument(nil)
 		return d, d.openDirectory()
@@ -135,6 +135,9 @@ func (d *openDoc) loadSubtree(p crdt.PathKey) error {
 func (d *openDoc) loadAround(p crdt.PathKey) error {
 	for above := p; above != ""; {
 		above = above.Parent()
+		if above == "" && d.chunked && !d.root {
+			break // there is no need to load the first chunk only to learn that
+		}
 		if err := d.loadPath(above); err != nil {
 			return err
 		}

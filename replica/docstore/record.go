@@ -35,7 +35,7 @@ func unseal(key, value []byte) ([]byte, error) {
 // A document's record begins with one of these.
 const (
 	recordInline  = 1 // arrival, then all cells
-	recordChunked = 2 // arrival, then the number of live fields; the cells are in chunks
+	recordChunked = 2 // arrival, the number of live fields, whether there is a cell at the root; the cells are in chunks
 )
 
 // record is the parsed form of a document's record.
@@ -43,6 +43,7 @@ type record struct {
 	arrival uint64
 	chunked bool
 	live    int64  // chunked: fields with live entries
+	root    bool   // chunked: there is a cell at the empty path
 	cells   []byte // inline
 }
 
@@ -52,6 +53,7 @@ func (r record) pack(key []byte) []byte {
 		b = append(b, recordChunked)
 		b = binary.AppendUvarint(b, r.arrival)
 		b = binary.AppendUvarint(b, uint64(r.live))
+		b = append(b, flag(r.root))
 	} else {
 		b = append(b, recordInline)
 		b = binary.AppendUvarint(b, r.arrival)
@@ -79,11 +81,18 @@ func parseRecord(key, value []byte) (record, error) {
 		return r, nil
 	}
 	live, n := binary.Uvarint(b)
-	if n <= 0 || n != len(b) {
+	if n <= 0 || n+1 != len(b) || b[n] > 1 {
 		return record{}, fmt.Errorf("%w: %q has no count of live fields", ErrCorrupt, key)
 	}
-	r.live = int64(live)
+	r.live, r.root = int64(live), b[n] == 1
 	return r, nil
+}
+
+func flag(on bool) byte {
+	if on {
+		return 1
+	}
+	return 0
 }
 
 // packDirectory lists where each chunk begins. The first begins at the empty path.

@@ -174,6 +174,9 @@ func (v *verifier) document(d *openDoc) error {
 		}
 	}
 	v.report.Live += liveDocuments(live)
+	if d.chunked && d.root == d.doc.Cell("").IsEmpty() {
+		v.problem(false, where, "its record is wrong about a cell at the root")
+	}
 	if live != d.live {
 		v.problem(false, where, "%d fields are live and its record says %d", live, d.live)
 	}

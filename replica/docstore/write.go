@@ -111,14 +111,18 @@ func (o *outcome) writeInline() error {
 // it differs. It also makes chunks of a document that was in one record.
 func (o *outcome) writeChunks(dirty []int) error {
 	d := o.doc
-	o.record = record{chunked: true, live: o.live}
+	o.record = record{chunked: true, live: o.live, root: d.root}
 	starts := make([]crdt.PathKey, 0, len(d.parts)+1)
 	next := 0
 	for _, i := range dirty {
 		for ; next < i; next++ {
 			starts = append(starts, d.parts[next].start)
 		}
-		pieces := split(d.fieldsOf(i), d.parts[i].start)
+		fields := d.fieldsOf(i)
+		if i == 0 {
+			o.record.root = len(fields) > 0 && fields[0].Path == ""
+		}
+		pieces := split(fields, d.parts[i].start)
 		for k, piece := range pieces {
 			starts = append(starts, piece.start)
 			var before []crdt.Dot
