@@ -1,0 +1,238 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Report is everything that a run measured. Its JSON names are stable.
+type Report struct {
+	Began     time.Time        `json:"began"`
+	Seconds   float64          `json:"seconds"`
+	Machine   Machine          `json:"machine"`
+	Docs      int              `json:"docs"`
+	Pairs     int              `json:"pairs"`
+	Seed      uint64           `json:"seed"`
+	Workloads []WorkloadReport `json:"workloads"`
+}
+
+// Machine is where it was measured.
+type Machine struct {
+	OS   string `json:"os"`
+	Arch string `json:"arch"`
+	CPUs int    `json:"cpus"`
+	Go   string `json:"go"`
+}
+
+// WorkloadReport is what one workload came to.
+type WorkloadReport struct {
+	Name    string         `json:"name"`
+	Title   string         `json:"title"`
+	Figures []FigureReport `json:"figures"`
+}
+
+// FigureReport is one figure: medians of the runs, the median of the ratios within pairs, and what they are held against.
+type FigureReport struct {
+	Name      string    `json:"name"`
+	Unit      string    `json:"unit"`
+	Ours      float64   `json:"ours"`
+	Ideal     *float64  `json:"ideal,omitempty"`
+	Ratio     *float64  `json:"ratio,omitempty"` // ours to ideal
+	OursRuns  []float64 `json:"ours_runs"`
+	IdealRuns []float64 `json:"ideal_runs,omitempty"`
+	Target    string    `json:"target,omitempty"`
+	Met       *bool     `json:"met,omitempty"` // absent where there is no target, or it does not apply to this run
+}
+
+func newReport(o Options) *Report {
+	return &Report{Began: time.Now().UTC().Truncate(time.Second), Machine: machine(), Docs: o.Docs, Pairs: o.Pairs, Seed: o.Seed}
+}
+
+// figure says how a value is shown and judged.
+type figure struct {
+	name   string
+	unit   string
+	target target
+}
+
+// target is a bound on the ratio to the ideal or on the value itself.
+type target struct {
+	of    targetKind
+	bound float64
+	// scaled: the bound is made for fullDocs documents and is not judged with another number.
+	scaled bool
+}
+
+type targetKind int
+
+const (
+	noTarget targetKind = iota
+	ratioAtLeast
+	ratioAtMost
+	valueAtMost
+	valueAtLeast
+)
+
+func (t target) String() string {
+	bound := strconv.FormatFloat(t.bound, 'g', -1, 64)
+	switch t.of {
+	case ratioAtLeast:
+		return "≥ " + bound + " × ideal"
+	case ratioAtMost:
+		return "≤ " + bound + " × ideal"
+	case valueAtMost:
+		return "≤ " + bound
+	case valueAtLeast:
+		return "≥ " + bound
+	}
+	return ""
+}
+
+// evaluate returns the figure's row; ok is false if no run recorded it.
+func (f figure) evaluate(o Options, ours, ideal []map[string]float64) (FigureReport, bool) {
+	r := FigureReport{Name: f.name, Unit: f.unit, Target: f.target.String()}
+	for _, run := range ours {
+		if v, ok := run[f.name]; ok {
+			r.OursRuns = append(r.OursRuns, v)
+		}
+	}
+	if len(r.OursRuns) == 0 {
+		return r, false
+	}
+	r.Ours = middle(r.OursRuns)
+	var ratios []float64
+	for i, run := range ideal {
+		v, ok := run[f.name]
+		if !ok {
+			continue
+		}
+		r.IdealRuns = append(r.IdealRuns, v)
+		if own, ok := ours[i][f.name]; ok && v > 0 {
+			ratios = append(ratios, own/v)
+		}
+	}
+	if len(r.IdealRuns) > 0 {
+		m := middle(r.IdealRuns)
+		r.Ideal = &m
+	}
+	if len(ratios) > 0 {
+		m := middle(ratios)
+		r.Ratio = &m
+	}
+	if f.target.of != noTarget && (!f.target.scaled || o.Docs == fullDocs) {
+		r.Met = f.target.judge(r)
+	}
+	return r, true
+}
+
+func (t target) judge(r FigureReport) *bool {
+	var met bool
+	switch {
+	case t.of == valueAtMost:
+		met = r.Ours <= t.bound
+	case t.of == valueAtLeast:
+		met = r.Ours >= t.bound
+	case r.Ratio == nil:
+		return nil
+	case t.of == ratioAtLeast:
+		met = *r.Ratio >= t.bound
+	default:
+		met = *r.Ratio <= t.bound
+	}
+	return &met
+}
+
+func middle(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// percentile returns the value below which the given part of the times lies.
+func percentile(sorted []float64, part float64) float64 {
+	return sorted[min(len(sorted)-1, int(part*float64(len(sorted))))]
+}
+
+// Missed returns the number of targets that were judged and missed.
+func (r *Report) Missed() int {
+	n := 0
+	for _, w := range r.Workloads {
+		for _, f := range w.Figures {
+			if f.Met != nil && !*f.Met {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// WriteJSON writes the report for programs.
+func (r *Report) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// WriteTable writes the report for people.
+func (r *Report) WriteTable(w io.Writer) error {
+	fmt.Fprintf(w, "%s/%s, %d CPUs, %s; %d documents, medians of %d pairs\n", r.Machine.OS, r.Machine.Arch, r.Machine.CPUs, r.Machine.Go, r.Docs, r.Pairs)
+	for _, work := range r.Workloads {
+		fmt.Fprintf(w, "\n%s: %s\n", work.Name, work.Title)
+		tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(tab, "  \tours\tideal\tratio\ttarget\t")
+		for _, f := range work.Figures {
+			ideal, ratio := "", ""
+			if f.Ideal != nil {
+				ideal = short(*f.Ideal)
+			}
+			if f.Ratio != nil {
+				ratio = strconv.FormatFloat(*f.Ratio, 'f', 2, 64)
+			}
+			name := f.Name
+			if f.Unit != "" {
+				name += ", " + f.Unit
+			}
+			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\n", name, short(f.Ours), ideal, ratio, f.Target, verdict(f))
+		}
+		if err := tab.Flush(); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%d targets missed; %.0f s\n", r.Missed(), r.Seconds)
+	return err
+}
+
+func verdict(f FigureReport) string {
+	switch {
+	case f.Met == nil && f.Target != "":
+		return "not judged"
+	case f.Met == nil:
+		return ""
+	case *f.Met:
+		return "met"
+	}
+	return "MISSED"
+}
+
+// short writes a number with three significant digits, or whole with separators.
+func short(v float64) string {
+	if a := math.Abs(v); a < 100 && v != math.Trunc(v) {
+		return strconv.FormatFloat(v, 'f', max(0, 2-int(math.Floor(math.Log10(a)))), 64)
+	}
+	text := strconv.FormatFloat(math.Round(v), 'f', 0, 64)
+	var b strings.Builder
+	for i, c := range text {
+		if i > 0 && (len(text)-i)%3 == 0 && text[i-1] != '-' {
+			b.WriteByte(',')
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
+}
