@@ -100,7 +100,7 @@ func (s *simulation) begin() {
 // step does one random thing.
 func (s *simulation) step() {
 	s.counts[Steps]++
-	s.millis += int64(s.rng.IntN(20))
+	s.millis += int64(s.rng.IntN(1 + s.plan.stepMillis))
 	if s.chance(0.02) {
 		s.millis += int64(s.rng.IntN(5000))
 	}
