@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,31 +55,29 @@ func (c contents) check(s store.Store) error {
 	return nil
 }
 
-// small makes several tables out of little data.
+// small keeps little in memory.
 func small(dir string) badgerstore.Options {
 	return badgerstore.Options{Dir: dir, MemTableBytes: 8 << 20, Sync: badgerstore.SyncAlways}
 }
 
-// fill commits enough to fill several memtables, and small commits last.
-func fill(t *testing.T, s store.Store) contents {
+// fill commits what makes a table of several blocks, and small commits last.
+func (c contents) fill(t *testing.T, s store.Store, round int) {
 	t.Helper()
-	rng := rand.New(rand.NewPCG(7, 8))
-	c := contents{}
-	for i := range 18 {
+	rng := rand.New(rand.NewPCG(7, uint64(round)))
+	for i := range 4 {
 		ops := map[string]string{}
 		for k := range 20 {
-			value := make([]byte, 50<<10)
+			value := make([]byte, 500)
 			for j := range value {
 				value[j] = byte(rng.Uint32())
 			}
-			ops[fmt.Sprintf("large %d %d", i%12, k)] = string(value)
+			ops[fmt.Sprintf("large %d %d %d", round%2, i, k)] = string(value)
 		}
 		c.commit(t, s, ops)
 	}
-	for i := range 200 {
-		c.commit(t, s, map[string]string{fmt.Sprintf("small %d", i): fmt.Sprint(i), "again": fmt.Sprint(i)})
+	for i := range 20 {
+		c.commit(t, s, map[string]string{fmt.Sprintf("small %d %d", round, i): fmt.Sprint(i), "again": fmt.Sprint(round, i)})
 	}
-	return c
 }
 
 func copyDir(t *testing.T, from string) string {
@@ -114,25 +114,28 @@ func writeSparse(path string, text []byte) error {
 	return os.Truncate(path, int64(len(text)))
 }
 
-// killed returns a copy of the directory of an open store: what is found after kill -9.
-func killed(t *testing.T) (string, contents) {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "s")
-	s := open(t, small(dir))
-	defer s.Close()
-	c := fill(t, s)
-	return copyDir(t, dir), c
-}
-
+// closed returns the directory of a store with three tables.
 func closed(t *testing.T) (string, contents) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "s")
-	s := open(t, small(dir))
-	c := fill(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+	dir, c := filepath.Join(t.TempDir(), "s"), contents{}
+	for round := range 3 {
+		s := open(t, small(dir))
+		c.fill(t, s, round)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir, c
+}
+
+// killed returns a copy of the directory of an open store, with three tables and a log: what is found after kill -9.
+func killed(t *testing.T) (string, contents) {
+	t.Helper()
+	dir, c := closed(t)
+	s := open(t, small(dir))
+	defer s.Close()
+	c.fill(t, s, 3)
+	return copyDir(t, dir), c
 }
 
 // mutations of a file. used is where its contents end and only zeros follow.
@@ -173,12 +176,15 @@ func TestDamageIsNeverSilent(t *testing.T) {
 			dir, want := make(t)
 			var refused, harmless int
 			for _, file := range files(t, dir) {
-				for how := range mutations {
+				for i, how := range slices.Sorted(maps.Keys(mutations)) {
+					if testing.Short() && i%3 != 0 {
+						continue
+					}
 					damaged := mutate(t, dir, file, how)
 					switch err := reopen(t, damaged, want); {
 					case strings.HasSuffix(file, ".mem") && how == "last byte":
 						// The end mark of the last commit: the same is found after a crash in its middle.
-						if err == nil || !strings.Contains(err.Error(), `"again" has "198", want "199"`) {
+						if err == nil || !strings.Contains(err.Error(), `"again" has "3 18", want "3 19"`) {
 							t.Errorf("%s, %s: %v, want just the last commit missing", file, how, err)
 						}
 					case err == nil:
@@ -192,7 +198,7 @@ func TestDamageIsNeverSilent(t *testing.T) {
 				}
 			}
 			t.Logf("%d refused, %d harmless", refused, harmless)
-			if refused < 30 {
+			if refused < 15 {
 				t.Errorf("only %d cases were refused", refused)
 			}
 		})

@@ -21,6 +21,9 @@ func TestStore(t *testing.T) {
 	modes := []badgerstore.SyncMode{badgerstore.SyncAlways, badgerstore.SyncInterval, badgerstore.SyncNever}
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
+			if testing.Short() && mode != badgerstore.SyncAlways {
+				t.Skip("the default mode only")
+			}
 			storetest.Run(t, func(t *testing.T) store.Store {
 				return open(t, badgerstore.Options{Dir: t.TempDir() + "/s", Sync: mode})
 			})
