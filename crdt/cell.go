@@ -195,6 +195,15 @@ func Merge(a Cell, stableA VersionVector, b Cell, stableB VersionVector) Cell {
 	if a.IsEmpty() && stableA.Len() == 0 {
 		return b
 	}
+	m := MergeComplete(a, stableA, b, stableB)
+	m.Prune(stableA)
+	return m
+}
+
+// MergeComplete is Merge for the cells of two complete states, as in a snapshot: seenA and seenB are all that the
+// states have seen, so what one has seen and does not hold was removed there. The result is not pruned: having seen a
+// removal oneself does not make it stable, and others may still have to learn of it.
+func MergeComplete(a Cell, seenA VersionVector, b Cell, seenB VersionVector) Cell {
 	var m Cell
 	m.Observed = a.Observed.Clone()
 	m.Observed.Join(b.Observed)
@@ -217,12 +226,12 @@ func Merge(a Cell, stableA VersionVector, b Cell, stableB VersionVector) Cell {
 		if inA {
 			e = a.Live[i]
 			i++
-			stays = inB || !b.Dead(stableB, e.Dot)
+			stays = inB || !b.Dead(seenB, e.Dot)
 		}
 		if inB {
 			e = b.Live[j]
 			j++
-			stays = stays && (inA || !a.Dead(stableA, e.Dot))
+			stays = stays && (inA || !a.Dead(seenA, e.Dot))
 		}
 		if stays {
 			m.Live = append(m.Live, e)
@@ -231,6 +240,5 @@ func Merge(a Cell, stableA VersionVector, b Cell, stableB VersionVector) Cell {
 		}
 	}
 	m.normalise()
-	m.Prune(stableA)
 	return m
 }
