@@ -1,27 +1,25 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
-	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/control"
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/progress"
+	"github.com/anabranch-db/anabranch/replica/badgerstore"
 )
 
 func newDoctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check the store: files, log, feed, digest, vectors",
-		Long: `Check the store. The files are checked first, each block by its checksum (left out while a node serves the store); then, for each space,
-everything that derives from the documents is computed again and compared: the log, the feed, the digest, the counts and the vectors.
+		Long: `Check the store. The files are checked first, each block by its checksum; then, for each space, everything that
+derives from the documents is computed again and compared: the log, the feed, the digest, the counts and the vectors.
 
 With --repair what derives is made what it should be, and nothing is lost. Damage to documents themselves cannot be mended here: keep a copy of the
 directory, and let a new node fetch them from its peers. The exit code is 5 if anything is wrong that was not mended.`,
@@ -106,75 +104,15 @@ func (a *app) printReport(r node.Report) error {
 	})
 }
 
-// tablesCommand is the name under which the program runs itself to check the files. On a damaged file the storage engine may crash the process that
-// reads it, so that is another one.
-const tablesCommand = "verify-tables"
-
-func newTablesCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    tablesCommand,
-		Short:  "Check the files of the store (doctor runs this in a process of its own)",
-		Hidden: true,
-		Args:   noArguments,
-		RunE:   func(cmd *cobra.Command, _ []string) error { return verifyTables(appOf(cmd).cfg.Dir()) },
-	}
-}
-
-// maxChildOutput bounds what is kept of the output of the checking process, which may be a crash.
-const maxChildOutput = 64 << 10
-
-// checkTables checks the files in another process, unless a node serves the store.
+// checkTables reads each block of the files and compares the checksums. The store need not be open for it, and may be.
 func (a *app) checkTables(ctx context.Context) error {
-	dir := a.cfg.Dir()
-	if c, err := control.Dial(ctx, dir); err == nil {
-		fmt.Fprintln(a.stderr, "a node serves the store: the checksums of the files are not checked; stop it to check them too")
-		return c.Close()
+	shown := progress.New(a.stderr, a.cfg.Text("progress"))
+	defer shown.Finish()
+	err := badgerstore.VerifyTables(ctx, a.cfg.Dir(), func(done, total int) {
+		shown.Report(progress.State{Work: "doctor", Done: int64(done), Total: int64(total), Unit: "files"})
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // opening the store says what is missing
 	}
-	if !storeExists(dir) {
-		return nil // opening says so
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	child := exec.CommandContext(ctx, self, tablesCommand, "--dir", dir, "--lock-wait", a.cfg.Text("lock-wait"))
-	child.Args[0] = "anabranch"
-	out := &cutBuffer{most: maxChildOutput}
-	child.Stdout, child.Stderr = out, out
-	err = child.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case !errors.As(err, &exit):
-		return err
-	}
-	switch exit.ExitCode() {
-	case exitLocked:
-		return nil // opening waits for it, or says who has it
-	case exitDamaged:
-		return &damagedError{errors.New(string(bytes.TrimPrefix(bytes.TrimSpace(out.b), []byte("anabranch: "))))}
-	case exitRefused, exitDiskFull, exitError:
-		return nil // opening says the same, with the right code
-	}
-	return &damagedError{fmt.Errorf("the process that checks the files of %s crashed (%v): a file is damaged; keep a copy of the directory, and let a new node fetch the documents from its peers\n%s",
-		dir, exit, firstLines(out.b, 3))}
-}
-
-func firstLines(b []byte, n int) []byte {
-	lines := bytes.SplitN(bytes.TrimSpace(b), []byte("\n"), n+1)
-	return bytes.Join(lines[:min(n, len(lines))], []byte("\n"))
-}
-
-// cutBuffer keeps the beginning of what is written to it.
-type cutBuffer struct {
-	b    []byte
-	most int
-}
-
-func (c *cutBuffer) Write(p []byte) (int, error) {
-	c.b = append(c.b, p[:min(len(p), c.most-len(c.b))]...)
-	return len(p), nil
+	return err
 }

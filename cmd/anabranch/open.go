@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/control"
@@ -47,6 +48,9 @@ func (a *app) openNode(ctx context.Context, create bool) (node.Node, error) {
 
 func (a *app) openStore(dir string) (node.Node, error) {
 	r, err := replica.Open(a.replicaConfig(dir))
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w: a store is opened for writing, also to read from it: make it writable, or work on a copy", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,6 @@ node over a socket in the store directory.
 		c.GroupID = groupNode
 		root.AddCommand(c)
 	}
-	root.AddCommand(newTablesCommand())
 	for _, make := range extra {
 		root.AddCommand(make())
 	}
@@ -125,7 +124,7 @@ func arguments(least, most int, usage string) cobra.PositionalArgs {
 		if most == 0 {
 			return usagef("%s takes no arguments, not %q", cmd.CommandPath(), args)
 		}
-		return usagef("%d arguments: want %s: see `%s --help`", len(args), usage, cmd.CommandPath())
+		return usagef("%s takes %s, not %s: see `%[1]s --help`", cmd.CommandPath(), usage, list(int64(len(args)), "argument", "arguments"))
 	}
 }
 

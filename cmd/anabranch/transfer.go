@@ -131,7 +131,7 @@ func (a *app) importStopped(p importer.Progress, err error) error {
 	if p.Committed == 0 {
 		return err
 	}
-	return fmt.Errorf("%w\n%s before it stay: %s", err, list(p.Committed, "document", "documents"), advice)
+	return fmt.Errorf("%w\nwhat was imported before it stays, %s: %s", err, list(p.Committed, "document", "documents"), advice)
 }
 
 func newExportCommand() *cobra.Command {
@@ -211,7 +211,9 @@ func (a *app) export(ctx context.Context, n node.Node, e exporter) error {
 		return err
 	}
 	out := exportOutput{File: e.file, Exported: count + earlier.lines, Earlier: earlier.lines}
-	return a.print(out, func(w io.Writer) { fmt.Fprintf(w, "%s exported to %s\n", list(out.Exported, "document", "documents"), e.file) })
+	return a.print(out, func(w io.Writer) {
+		fmt.Fprintf(w, "%s exported to %s\n", list(out.Exported, "document", "documents"), e.file)
+	})
 }
 
 func (a *app) writeRecords(ctx context.Context, n node.Node, e exporter, w io.Writer) (count int64, err error) {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/anabranch-db/anabranch/replica"
@@ -108,8 +109,8 @@ func (e *Effective) readFile() error {
 	}
 	path := v.Texts[0]
 	text, err := readBounded(path)
-	if v.Source == FromDefault && errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if v.Source == FromDefault && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) {
+		return nil // what is wrong with the store directory is for the store to say
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFile, err)

@@ -199,8 +199,10 @@ func (r *Reader) nextElement() (Record, error) {
 func (r *Reader) element(rec Record) (Record, error) {
 	r.s.begin()
 	if !r.s.skipValue() {
-		r.records++
-		return Record{}, r.unexpected(0, false, "the end of the record")
+		if r.s.err != io.EOF {
+			return Record{}, r.end()
+		}
+		return Record{}, r.errorf(rec.Line, true, "the record does not end: the input is cut short, or a bracket or quote is not closed")
 	}
 	text := r.s.token()
 	r.records++

@@ -51,7 +51,7 @@ func TestReaderFindsRecordsAndSaysWhereItCannot(t *testing.T) {
 		{"one plain document, alone", `{"id":"a","tags":{}}`, Auto, []string{`1  {"id":"a","tags":{}}`}},
 		{"empty object", `{}`, Auto, nil},
 		{"array not closed", "[{\"a\":1},\n", Auto, []string{`1  {"a":1}`, "error: in:2: record 2: the input ends where a value should be: it is cut short, or not a JSON array", "fatal"}},
-		{"array cut in a record", "[{\"a\":1},\n{\"b", Auto, []string{`1  {"a":1}`, "error: in:2: record 3: the input ends where the end of the record should be: it is cut short, or not a JSON array", "fatal"}},
+		{"array cut in a record", "[{\"a\":1},\n{\"b", Auto, []string{`1  {"a":1}`, "error: in:2: record 2: the record does not end: the input is cut short, or a bracket or quote is not closed", "fatal"}},
 		{"comma missing", "[{\"a\":1}\n{\"b\":2}]", Auto, []string{`1  {"a":1}`, `error: in:2: record 2: '{' where a comma or ']' should be`, "fatal"}},
 		{"comma at the end", "[1,]", Auto, []string{"1  1", "error: in:1: record 2: ']' where a value should be", "fatal"}},
 		{"something behind the array", "[1]\n[2]", Array, []string{"1  1", "error: in:2: record 3: '[' where the end of the input should be", "fatal"}},
