@@ -112,7 +112,7 @@ func testOverLimit(t *testing.T, make Maker) {
 		if err := s.WriteFrames(header); err != nil {
 			t.Fatalf("WriteFrames: %v", err)
 		}
-		_, err := r.ReadFrame()
+		err := await(t, "ReadFrame", inBackground(func() error { _, err := r.ReadFrame(); return err }))
 		wantClose(t, "ReadFrame", err, replica.CloseTooLarge, false)
 		_, err = s.ReadFrame()
 		wantClose(t, "ReadFrame at the writer", err, replica.CloseTooLarge, true)

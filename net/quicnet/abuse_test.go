@@ -155,7 +155,8 @@ func TestControlStreamAfterHello(t *testing.T) {
 }
 
 func TestBadSpaceStreams(t *testing.T) {
-	tr := open(t, quicnet.Config{Identity: identity(t, 1), HandshakeTimeout: 300 * time.Millisecond})
+	const timeout = 2 * time.Second
+	tr := open(t, quicnet.Config{Identity: identity(t, 1), HandshakeTimeout: timeout})
 	qc, _, c := rawHello(t, tr)
 	for name, b := range map[string][]byte{
 		"a Hello":             hello(t, 1),
@@ -163,8 +164,12 @@ func TestBadSpaceStreams(t *testing.T) {
 		"an empty frame":      {0, 0, 0, 0},
 		"silence":             {0},
 	} {
+		start := time.Now()
 		qs := rawStream(t, qc, b)
 		_, err := io.ReadAll(qs)
+		if took := time.Since(start); took >= timeout && name != "silence" {
+			t.Errorf("%s: refused after %s only", name, took)
+		}
 		var stream *quic.StreamError
 		if !errors.As(err, &stream) || stream.ErrorCode != quic.StreamErrorCode(replica.CloseMalformed) {
 			t.Errorf("%s: %v, want the stream closed as malformed", name, err)
@@ -178,9 +183,13 @@ func TestBadSpaceStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	start := time.Now()
 	rawStream(t, qc, open)
 	if space, _, err := c.AcceptStream(withPatience(t)); err != nil || space != "good" {
 		t.Errorf("AcceptStream: %q, %v", space, err)
+	}
+	if took := time.Since(start); took >= timeout {
+		t.Errorf("a good stream waited %s for silent ones", took)
 	}
 	if c.Err() != nil {
 		t.Errorf("bad streams ended the connection: %v", c.Err())
@@ -272,7 +281,7 @@ func TestRefusalsDoNotFloodTheLog(t *testing.T) {
 	for range 30 {
 		qc, err := rawDial(t, tr.Addrs()[0], rawTLS(certificate(t, edKey(200)), quicnet.ALPN))
 		if err == nil { // the refusal may come before Dial is done
-			<-qc.Context().Done()
+			closedWith(t, qc, replica.CloseNotAllowed, "")
 		}
 	}
 	log.says(t, "peer not allowed")
