@@ -165,8 +165,9 @@ type idealSession struct {
 	ended  bool
 } // all but the first two are guarded by e.mu
 
-// maxUnmerged bounds the frames that were received and are not durable yet.
-const maxUnmerged = 4
+// maxUnmerged bounds the frames that were received and are not durable yet: enough to fill a batch while another one
+// is being committed.
+const maxUnmerged = 16
 
 func (n *idealNet) session(conn *quic.Conn, stream *quic.Stream) {
 	n.mu.Lock()

@@ -42,10 +42,10 @@ type WorkloadReport struct {
 type FigureReport struct {
 	Name      string    `json:"name"`
 	Unit      string    `json:"unit"`
-	Ours      float64   `json:"ours"`
+	Ours      *float64  `json:"ours,omitempty"`
 	Ideal     *float64  `json:"ideal,omitempty"`
 	Ratio     *float64  `json:"ratio,omitempty"` // ours to ideal
-	OursRuns  []float64 `json:"ours_runs"`
+	OursRuns  []float64 `json:"ours_runs,omitempty"`
 	IdealRuns []float64 `json:"ideal_runs,omitempty"`
 	Target    string    `json:"target,omitempty"`
 	Met       *bool     `json:"met,omitempty"` // absent where there is no target, or it does not apply to this run
@@ -77,7 +77,6 @@ const (
 	ratioAtLeast
 	ratioAtMost
 	valueAtMost
-	valueAtLeast
 )
 
 func (t target) String() string {
@@ -89,8 +88,6 @@ func (t target) String() string {
 		return "≤ " + bound + " × ideal"
 	case valueAtMost:
 		return "≤ " + bound
-	case valueAtLeast:
-		return "≥ " + bound
 	}
 	return ""
 }
@@ -98,33 +95,23 @@ func (t target) String() string {
 // evaluate returns the figure's row; ok is false if no run recorded it.
 func (f figure) evaluate(o Options, ours, ideal []map[string]float64) (FigureReport, bool) {
 	r := FigureReport{Name: f.name, Unit: f.unit, Target: f.target.String()}
-	for _, run := range ours {
-		if v, ok := run[f.name]; ok {
-			r.OursRuns = append(r.OursRuns, v)
-		}
-	}
-	if len(r.OursRuns) == 0 {
-		return r, false
-	}
-	r.Ours = middle(r.OursRuns)
 	var ratios []float64
-	for i, run := range ideal {
-		v, ok := run[f.name]
-		if !ok {
-			continue
+	for i := range max(len(ours), len(ideal)) {
+		own, isOwn := valueOf(ours, i, f.name)
+		best, isBest := valueOf(ideal, i, f.name)
+		if isOwn {
+			r.OursRuns = append(r.OursRuns, own)
 		}
-		r.IdealRuns = append(r.IdealRuns, v)
-		if own, ok := ours[i][f.name]; ok && v > 0 {
-			ratios = append(ratios, own/v)
+		if isBest {
+			r.IdealRuns = append(r.IdealRuns, best)
+		}
+		if isOwn && isBest && best > 0 {
+			ratios = append(ratios, own/best)
 		}
 	}
-	if len(r.IdealRuns) > 0 {
-		m := middle(r.IdealRuns)
-		r.Ideal = &m
-	}
-	if len(ratios) > 0 {
-		m := middle(ratios)
-		r.Ratio = &m
+	r.Ours, r.Ideal, r.Ratio = middle(r.OursRuns), middle(r.IdealRuns), middle(ratios)
+	if r.Ours == nil && r.Ideal == nil {
+		return r, false
 	}
 	if f.target.of != noTarget && (!f.target.scaled || o.Docs == fullDocs) {
 		r.Met = f.target.judge(r)
@@ -132,13 +119,19 @@ func (f figure) evaluate(o Options, ours, ideal []map[string]float64) (FigureRep
 	return r, true
 }
 
+func valueOf(runs []map[string]float64, i int, name string) (float64, bool) {
+	if i >= len(runs) {
+		return 0, false
+	}
+	v, ok := runs[i][name]
+	return v, ok
+}
+
 func (t target) judge(r FigureReport) *bool {
 	var met bool
 	switch {
-	case t.of == valueAtMost:
-		met = r.Ours <= t.bound
-	case t.of == valueAtLeast:
-		met = r.Ours >= t.bound
+	case t.of == valueAtMost && r.Ours != nil:
+		met = *r.Ours <= t.bound
 	case r.Ratio == nil:
 		return nil
 	case t.of == ratioAtLeast:
@@ -149,10 +142,15 @@ func (t target) judge(r FigureReport) *bool {
 	return &met
 }
 
-func middle(values []float64) float64 {
+// middle returns the median, nil of nothing.
+func middle(values []float64) *float64 {
+	n := len(values)
+	if n == 0 {
+		return nil
+	}
 	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+	m := (sorted[(n-1)/2] + sorted[n/2]) / 2
+	return &m
 }
 
 // percentile returns the value below which the given part of the times lies.
@@ -188,10 +186,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(tab, "  \tours\tideal\tratio\ttarget\t")
 		for _, f := range work.Figures {
-			ideal, ratio := "", ""
-			if f.Ideal != nil {
-				ideal = short(*f.Ideal)
-			}
+			ratio := ""
 			if f.Ratio != nil {
 				ratio = strconv.FormatFloat(*f.Ratio, 'f', 2, 64)
 			}
@@ -199,7 +194,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 			if f.Unit != "" {
 				name += ", " + f.Unit
 			}
-			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\n", name, short(f.Ours), ideal, ratio, f.Target, verdict(f))
+			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\n", name, short(f.Ours), short(f.Ideal), ratio, f.Target, verdict(f))
 		}
 		if err := tab.Flush(); err != nil {
 			return err
@@ -222,7 +217,11 @@ func verdict(f FigureReport) string {
 }
 
 // short writes a number with three significant digits, or whole with separators.
-func short(v float64) string {
+func short(value *float64) string {
+	if value == nil {
+		return ""
+	}
+	v := *value
 	if a := math.Abs(v); a < 100 && v != math.Trunc(v) {
 		return strconv.FormatFloat(v, 'f', max(0, 2-int(math.Floor(math.Log10(a)))), 64)
 	}

@@ -176,8 +176,8 @@ func (t *trial) scaleOf(n int) error {
 			return err
 		}
 	}
-	t.record(steps[0], middle(opens))
-	t.record(steps[3], middle(syncs))
+	t.record(steps[0], *middle(opens))
+	t.record(steps[3], *middle(syncs))
 	return t.stop(a)
 }
 
