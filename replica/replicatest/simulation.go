@@ -101,7 +101,7 @@ func (s *simulation) begin() {
 func (s *simulation) step() {
 	s.counts[Steps]++
 	s.millis += int64(s.rng.IntN(1 + s.plan.stepMillis))
-	if s.chance(0.02) {
+	if s.plan.stepMillis > 0 && s.chance(0.02) {
 		s.millis += int64(s.rng.IntN(5000))
 	}
 	switch d := s.rng.IntN(1000); {
