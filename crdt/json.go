@@ -19,50 +19,63 @@ func (d *Document) AppendJSON(dst []byte) []byte { return AppendLeavesJSON(dst, 
 // AppendLeavesJSON appends the object that the leaves make, whose paths must be in order and below base; or the value, if the
 // one leaf stands at base itself. No leaves are an empty object.
 func AppendLeavesJSON(dst []byte, base PathKey, leaves iter.Seq2[PathKey, Value]) []byte {
-	var parent PathKey // of the last leaf: the objects that are open
-	var open Path      // the same
-	first := true
+	o := objectWriter{dst: dst}
 	for p, v := range leaves {
-		p = p[len(base):]
-		if p == "" {
-			if base == "" && v.kind != EmptyMap { // a document is an object, see Document.Value
-				dst = append(dst, `{"":`...)
-				return append(v.AppendJSON(dst), '}')
-			}
-			return v.AppendJSON(dst)
+		if p = p[len(base):]; p != "" {
+			o.put(p, v)
+			continue
 		}
-		if first {
-			dst = append(dst, '{')
+		if base == "" && v.kind != EmptyMap { // a document is an object, see Document.Value
+			return append(v.AppendJSON(append(o.dst, `{"":`...)), '}')
 		}
-		if p.Parent() != parent {
-			path := p.Parent().Path()
-			shared := 0
-			for shared < min(len(open), len(path)) && open[shared] == path[shared] {
-				shared++
-			}
-			for range len(open) - shared {
-				dst = append(dst, '}')
-			}
-			if !first {
-				dst = append(dst, ',')
-			}
-			for _, name := range path[shared:] {
-				dst = append(appendName(dst, name), '{')
-			}
-			parent, open = p.Parent(), path
-		} else if !first {
-			dst = append(dst, ',')
+		return v.AppendJSON(o.dst)
+	}
+	return o.end()
+}
+
+// objectWriter writes nested objects from leaves in the order of their paths.
+type objectWriter struct {
+	dst    []byte
+	began  bool
+	parent PathKey // of the last leaf: the objects that are open
+	open   Path    // the same
+}
+
+func (o *objectWriter) put(p PathKey, v Value) {
+	if !o.began {
+		o.dst = append(o.dst, '{')
+	}
+	if parent := p.Parent(); parent != o.parent {
+		path := parent.Path()
+		shared := 0
+		for shared < min(len(o.open), len(path)) && o.open[shared] == path[shared] {
+			shared++
 		}
-		dst = v.AppendJSON(appendName(dst, p.Last()))
-		first = false
+		for range len(o.open) - shared {
+			o.dst = append(o.dst, '}')
+		}
+		if o.began {
+			o.dst = append(o.dst, ',')
+		}
+		for _, name := range path[shared:] {
+			o.dst = append(appendName(o.dst, name), '{')
+		}
+		o.parent, o.open = parent, path
+	} else if o.began {
+		o.dst = append(o.dst, ',')
 	}
-	if first {
-		return append(dst, "{}"...)
+	o.dst = v.AppendJSON(appendName(o.dst, p.Last()))
+	o.began = true
+}
+
+func (o *objectWriter) end() []byte {
+	if !o.began {
+		return append(o.dst, "{}"...)
 	}
-	for range open {
-		dst = append(dst, '}')
+	for range len(o.open) + 1 {
+		o.dst = append(o.dst, '}')
 	}
-	return append(dst, '}')
+	return o.dst
 }
 
 // MarshalJSON returns v as JSON, in the form of AppendJSON.

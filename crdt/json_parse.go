@@ -57,6 +57,8 @@ func ParseJSON(b []byte) ([]Leaf, error) {
 // of ParseJSON.
 func ParseJSONValue(base PathKey, b []byte) ([]Leaf, error) {
 	p := jsonParser{text: b, path: []byte(base), levels: strings.Count(string(base), "\x00")}
+	p.leaves = make([]Leaf, 0, 8)
+	p.steps = make([]step, 0, p.levels+4)
 	for _, e := range base.Path() {
 		p.steps = append(p.steps, step{name: e})
 	}
@@ -220,7 +222,7 @@ func (p *jsonParser) members(value func() error) error {
 		name string
 		at   int
 	}
-	var names []seen
+	names := make([]seen, 0, 8)
 	sorted := true
 	p.at++ // the brace
 	p.steps = append(p.steps, step{})

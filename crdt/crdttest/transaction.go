@@ -90,9 +90,9 @@ func (h *History) operate(d *crdt.Document, ev crdt.Event, a *author) string {
 func tell(leaves []crdt.Leaf) string {
 	var b strings.Builder
 	for _, l := range leaves {
-		fmt.Fprintf(&b, "%q=%v ", l.Path, l.Value.Any())
+		b.WriteString(fmt.Sprintf("%q=%v ", l.Path, l.Value.Any()))
 	}
-	return "(" + strings.TrimSuffix(b.String(), " ") + ")"
+	return "(" + strings.TrimSpace(b.String()) + ")"
 }
 
 // leaves returns some leaves at or below p of which none lies above another.
