@@ -72,6 +72,17 @@ func TestAnchor(t *testing.T) {
 			}
 			return dir
 		}},
+		{"writing the anchor file in place", false, func(t *testing.T, dir string) string {
+			path := filepath.Join(dir, "ANCHOR")
+			text, err := os.ReadFile(path)
+			if err == nil {
+				err = os.WriteFile(path, text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}},
 		{"losing the anchor file", false, func(t *testing.T, dir string) string {
 			if err := os.Remove(filepath.Join(dir, "ANCHOR")); err != nil {
 				t.Fatal(err)

@@ -262,3 +262,34 @@ func reopen(t *testing.T, dir string, want contents) error {
 	}
 	return nil
 }
+
+// The sidecar, a count of commits and the tables that the manifest lost are each looked at on their own.
+func TestLostCommitsAreNoticed(t *testing.T) {
+	shorten := func(dir string) error {
+		path := filepath.Join(dir, "data", "MANIFEST")
+		fi, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(path, fi.Size()-3)
+	}
+	tests := map[string]struct {
+		do   func(dir string) error
+		want string
+	}{
+		"fewer than were closed": {func(dir string) error { return badgerstore.SetLast(dir, 1) }, "there was a commit 73"},
+		"more than were closed":  {func(dir string) error { return badgerstore.SetLast(dir, -1) }, "was closed at 71"},
+		"a table is not named any more": {func(dir string) error {
+			return errors.Join(shorten(dir), badgerstore.SetPhase(dir, "closing"), badgerstore.SetLast(dir, -60))
+		}, "in tables that it does not name"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir, _ := closed(t)
+			if err := test.do(dir); err != nil {
+				t.Fatal(err)
+			}
+			wantOpenError(t, small(dir), store.ErrDamaged, test.want, "nothing was changed")
+		})
+	}
+}

@@ -9,6 +9,11 @@ func SetPhase(dir, p string) error {
 	return change(dir, func(sc *sidecar) { sc.Phase = phase(p) })
 }
 
+// SetLast changes the commit that is known to be there.
+func SetLast(dir string, by int) error {
+	return change(dir, func(sc *sidecar) { sc.Last += uint64(by) })
+}
+
 // SetBoot pretends that the session before ran on another boot of the machine: that its power was cut.
 func SetBoot(dir, boot string) error {
 	return change(dir, func(sc *sidecar) { sc.Boot = boot })

@@ -83,7 +83,15 @@ func TestLargeCommitSurvivesACrashAtEachStep(t *testing.T) {
 			return writeFile(s.redoPath(), appendRedo(nil, ts, b))
 		}, 40, false, nil},
 		{"after all", func(t *testing.T, s *Store, ts uint64, b *store.Batch) error {
-			return s.writeLarge(ts, b)
+			if err := s.writeLarge(ts, b); err != nil {
+				return err
+			}
+			txn := s.db.NewTransactionAt(ts, false)
+			defer txn.Discard()
+			if item, err := txn.Get(pendingKey); err != nil || item.Version() != ts || item.ValueSize() == 0 {
+				t.Errorf("the commit was not marked as pending at its time: %v", err)
+			}
+			return nil
 		}, 40, false, nil},
 	}
 	for _, test := range tests {
