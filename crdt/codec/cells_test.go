@@ -256,6 +256,9 @@ func TestBytesParseAsWrittenOrNotAtAll(t *testing.T) {
 
 func checkError(t *testing.T, b []byte, err error) {
 	t.Helper()
+	if strings.Contains(err.Error(), "PANIC") {
+		t.Fatalf("error of %x cannot be printed: %v", b, err)
+	}
 	var at *codec.Error
 	if !errors.As(err, &at) || at.Offset < 0 || at.Offset > len(b) {
 		t.Fatalf("error %v of %x does not say where", err, b)
@@ -313,6 +316,7 @@ func TestParserRefuses(t *testing.T) {
 		"a path over the limit":             {single + "\x01\x00" + strings.Repeat("a", crdt.MaxPathBytes) + "\x00", crdt.ErrLimit, "over the limit"},
 		"a path that is not UTF-8":          {single + "\x01\x00\xff\x00", crdt.ErrPath, "UTF-8"},
 		"a broken escape":                   {single + "\x01\x00\x01\x03\x00", crdt.ErrPath, "escape"},
+		"an escape cut short":               {single + "\x01\x00\x01\x00", crdt.ErrPath, "field 0 (\"\\x01\\x00\"), byte 21"},
 		"an unknown kind":                   {single + "\x01\x0fa\x00", crdt.ErrValue, "kind"},
 		"a map as a value":                  {single + "\x01\x0aa\x00\x04\x01\x01a\x00", crdt.ErrValue, "map"},
 		"a string beyond the bytes":         {single + "\x01\x05a\x00\xff\xff\xff\xff\x0fx", crdt.ErrValue, "left"},

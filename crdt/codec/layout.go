@@ -52,7 +52,11 @@ func (e *Error) Error() string {
 	if e.Field < 0 {
 		return fmt.Sprintf("cells: header, byte %d: %v", e.Offset, e.Err)
 	}
-	return fmt.Sprintf("cells: field %d (%.80q), byte %d: %v", e.Field, e.Path, e.Offset, e.Err)
+	path := string(e.Path)
+	if e.Path.Check() == nil { // it may be the path that is wrong
+		path = e.Path.String()
+	}
+	return fmt.Sprintf("cells: field %d (%.80q), byte %d: %v", e.Field, path, e.Offset, e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
