@@ -88,7 +88,7 @@ func logged(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.
 // transaction whose cells do not fit into a frame because of all the siblings in them: it leaves those out, and
 // so is never much larger than the transaction was.
 func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, horizon crdt.VersionVector, lean bool) (bool, error) {
-	size := 0
+	size, count := 0, 0
 	for i := 0; i < len(records); {
 		key := records[i].key
 		n := 1
@@ -104,7 +104,9 @@ func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, h
 			continue
 		}
 		d.Documents = append(d.Documents, crdt.DocumentDelta{Key: key, Cells: cells})
-		if size += len(key) + len(cells); !lean && size > maxBuildBytes {
+		size += len(key) + len(cells)
+		count += codec.Count(cells)
+		if !lean && (size > maxBuildBytes || count > crdt.MaxDeltaFields) {
 			return false, nil
 		}
 	}
@@ -174,7 +176,8 @@ func recordCells(r Reader, space uint32, name recordName) ([]byte, error) {
 }
 
 // Combine joins the deltas of successive transactions of one replica into one. Of a cell that several of them
-// hold the last is taken, for it is the later state.
+// hold the last is taken, for it is the later state. Deltas that do not follow each other are an error: a replica that draws a
+// fresh ReplicaID between two transactions has deltas of two origins.
 func Combine(deltas []*crdt.Delta) (*crdt.Delta, error) {
 	if len(deltas) == 1 {
 		return deltas[0], nil
@@ -182,7 +185,10 @@ func Combine(deltas []*crdt.Delta) (*crdt.Delta, error) {
 	first, last := deltas[0], deltas[len(deltas)-1]
 	all := &crdt.Delta{Origin: first.Origin, From: first.From, To: last.To}
 	n := 0
-	for _, d := range deltas {
+	for i, d := range deltas {
+		if i > 0 && (d.Origin != first.Origin || d.From != deltas[i-1].To) {
+			return nil, fmt.Errorf("join deltas: (%s, %s] of %s does not follow %s of %s", d.From, d.To, d.Origin, deltas[i-1].To, first.Origin)
+		}
 		all.Horizon.Join(d.Horizon)
 		n += len(d.Documents)
 	}

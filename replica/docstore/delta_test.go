@@ -155,6 +155,20 @@ func TestCombineTakesTheLastStateOfEachCell(t *testing.T) {
 	equal(t, a, b)
 }
 
+// One delta made of two origins would claim all of the first up to a time of the second.
+func TestCombineRefusesDeltasThatDoNotFollowEachOther(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	first, second, third := a.set(10, "d", "x", "1"), a.set(11, "d", "y", "1"), a.set(12, "e", "x", "1")
+	other := b.set(11, "d", "x", "1")
+	for name, deltas := range map[string][]*crdt.Delta{
+		"two origins": {first, other}, "a gap": {first, third}, "out of order": {second, first},
+	} {
+		if d, err := Combine(deltas); err == nil {
+			t.Errorf("%s: got (%d, %d] of %s", name, d.From, d.To, d.Origin)
+		}
+	}
+}
+
 func TestDeltaFromTheFutureChangesNothing(t *testing.T) {
 	a, b := newNode(t, 1), newNode(t, 2)
 	d := a.set(1000, "d", "x", "1")
