@@ -84,6 +84,17 @@ func (d *Document) FieldsFrom(p PathKey) iter.Seq[Field] {
 	}
 }
 
+// AppendFields appends what Fields yields, in one piece of memory.
+func (d *Document) AppendFields(dst []Field) []Field {
+	dst = slices.Grow(dst, len(d.fields))
+	for i := range d.fields {
+		if !d.fields[i].Cell.IsEmpty() {
+			dst = append(dst, d.fields[i].Field)
+		}
+	}
+	return dst
+}
+
 // Cell returns the cell at path p, an empty one if there is none.
 func (d *Document) Cell(p PathKey) Cell {
 	if i, ok := d.search(p); ok {
@@ -119,6 +130,17 @@ func (d *Document) Changes() iter.Seq[Change] {
 			}
 		}
 	}
+}
+
+// Touched returns how many fields operations have touched: Changes yields no more than that.
+func (d *Document) Touched() int {
+	n := 0
+	for i := range d.fields {
+		if d.fields[i].before != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // touch returns the field at p for changing, a new one if there is none.

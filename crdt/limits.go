@@ -21,6 +21,11 @@ const (
 	// MaxTransactionDocuments bounds the documents of one transaction, so that rewriting their
 	// records fits in one commit of the store.
 	MaxTransactionDocuments = 4 << 10
+	// MaxTransactionFields bounds the fields that one transaction writes or removes: a field may take two bytes packed, and
+	// a hundred in memory.
+	MaxTransactionFields = 128 << 10
+	// MaxDeltaFields bounds the fields of one delta, which may hold many transactions.
+	MaxDeltaFields = 512 << 10
 )
 
 // ErrLimit is wrapped by every *LimitError.

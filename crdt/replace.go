@@ -1,5 +1,7 @@
 package crdt
 
+import "slices"
+
 // Replace makes the given leaves what shows, and nothing else. They must be sorted by path, none above another; an empty
 // document that exists is the leaf EmptyMapValue at the empty path, and no leaves at all remove the document. Only what
 // differs from what shows now is written or removed, so saving a whole document does not trample on concurrent
@@ -32,6 +34,7 @@ func (d *Document) Replace(ev Event, leaves []Leaf) {
 		d.removeAbove(ev, p)
 		d.Remove(ev, p)
 	}
+	d.fields = slices.Grow(d.fields, len(written))
 	for _, l := range written {
 		if !d.count(ev, l) {
 			d.Set(ev, l.Path, l.Value)

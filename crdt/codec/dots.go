@@ -21,6 +21,20 @@ func Uniform(b []byte) (crdt.Dot, bool) {
 	return h.base.Dot, true
 }
 
+// Count returns the number of cells that the header of a blob tells of, 0 if that does not parse. It costs nothing, so that
+// a limit can be checked before a blob is parsed; ParseCells checks that the cells are there.
+func Count(b []byte) int {
+	if len(b) == 0 {
+		return 0
+	}
+	r := reader{b: b}
+	h, err := r.readHeader()
+	if err != nil {
+		return 0
+	}
+	return h.cells
+}
+
 // AppendDots appends the distinct dots that the blob refers to, live and observed, sorted by replica and time. It builds
 // no cells and checks no more than it needs to find its way: b must have been checked by ParseCells before, or
 // come from AppendCells. It does not fail on others in any way but by an error. Cost: linear, apart from sorting the dots.

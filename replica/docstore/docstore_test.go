@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/memstore"
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -349,5 +350,45 @@ func TestOneFieldOfALargeDocumentRewritesOneChunk(t *testing.T) {
 	}
 	if b.Bytes() > 3*maxChunkBytes || len(d.Documents[0].Cells) > 64 {
 		t.Fatalf("one field of 10,000 wrote %d bytes and sends %d", b.Bytes(), len(d.Documents[0].Cells))
+	}
+}
+
+func TestTransactionOfTooManyFieldsIsRefusedWhole(t *testing.T) {
+	n := newNode(t, 1)
+	leaves := make([]crdt.Leaf, crdt.MaxTransactionFields+1)
+	for i := range leaves {
+		leaves[i] = crdt.Leaf{Path: mustPack(t, crdt.Path{fmt.Sprintf("%06d", i)})}
+	}
+	b := new(store.Batch)
+	tx := n.space.Begin(&Overlay{Batch: b, Snapshot: n.snapshot()}, crdt.EventAt(crdt.Dot{Replica: 1, Time: 10}))
+	if err := tx.SetLeaves("d", "", leaves); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Commit(b); !errors.Is(err, crdt.ErrLimit) {
+		t.Fatalf("got %v", err)
+	}
+	if b.Len() != 0 {
+		t.Fatal("it wrote something")
+	}
+	n.write(20, func(tx *Transaction) error { return tx.SetLeaves("d", "", leaves[1:]) })
+	o := newNode(t, 2)
+	o.pull(n)
+	equal(t, n, o)
+}
+
+func TestDeltaOfTooManyFieldsIsRefusedBeforeItIsParsed(t *testing.T) {
+	fields := make([]crdt.Field, crdt.MaxTransactionFields)
+	for i := range fields {
+		e := crdt.Entry{Dot: crdt.Dot{Replica: 1, Time: 10}, Stamp: 10, Author: 1}
+		fields[i] = crdt.Field{Path: mustPack(t, crdt.Path{fmt.Sprintf("%06d", i)}), Cell: crdt.Cell{Live: []crdt.Entry{e}}}
+	}
+	cells := codec.AppendCells(nil, fields)
+	d := &crdt.Delta{Origin: 1, To: 10}
+	for i := range crdt.MaxDeltaFields/crdt.MaxTransactionFields + 1 {
+		d.Documents = append(d.Documents, crdt.DocumentDelta{Key: fmt.Sprint("d", i), Cells: cells})
+	}
+	n := newNode(t, 2)
+	if err := n.merge(d); !errors.Is(err, ErrMalformed) || !errors.Is(err, crdt.ErrLimit) {
+		t.Fatalf("got %v", err)
 	}
 }

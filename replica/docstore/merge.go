@@ -81,6 +81,13 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 	in := incoming{fields: make([][]crdt.Field, len(d.Documents))}
 	m.Max = max(d.To, d.Horizon.Max())
 	var dots []crdt.Dot
+	cells := 0
+	for _, doc := range d.Documents {
+		if cells += codec.Count(doc.Cells); cells > crdt.MaxDeltaFields {
+			return in, fmt.Errorf("%w: %w", ErrMalformed,
+				&crdt.LimitError{What: "delta", Size: cells, Limit: crdt.MaxDeltaFields, Unit: "fields"})
+		}
+	}
 	for i, doc := range d.Documents {
 		if err := crdt.CheckKey(doc.Key); err != nil {
 			return in, fmt.Errorf("%w: %w", ErrMalformed, err)

@@ -17,6 +17,7 @@ type Transaction struct {
 	event crdt.Event
 	docs  map[string]*openDoc
 	bytes int // of values written so far, a lower bound of what the transaction comes to
+	sets  int // fields written so far
 }
 
 // Begin starts a transaction that reads from r and makes its changes in the name of ev.
@@ -43,6 +44,9 @@ func (t *Transaction) open(key string) (*openDoc, error) {
 
 // take counts what leaves add to the transaction, so that one that cannot be committed fails early.
 func (t *Transaction) take(leaves []crdt.Leaf) error {
+	if t.sets += len(leaves); t.sets > 2*crdt.MaxTransactionFields { // Commit counts those that differ
+		return tooManyFields(t.sets)
+	}
 	for _, l := range leaves {
 		size := l.Value.PackedSize()
 		if size > crdt.MaxValueBytes {
@@ -58,6 +62,10 @@ func (t *Transaction) take(leaves []crdt.Leaf) error {
 
 func tooLarge(size int) error {
 	return &crdt.LimitError{What: "transaction", Size: size, Limit: crdt.MaxTransactionBytes, Unit: "bytes"}
+}
+
+func tooManyFields(n int) error {
+	return &crdt.LimitError{What: "transaction", Size: n, Limit: crdt.MaxTransactionFields, Unit: "fields"}
 }
 
 // SetLeaves replaces the subtree at p; see crdt.Document.SetLeaves.
@@ -151,6 +159,13 @@ func (t *Transaction) Commit(b *store.Batch) (*crdt.Delta, error) {
 	}
 	if len(outcomes) == 0 {
 		return nil, nil
+	}
+	fields := 0
+	for _, o := range outcomes {
+		fields += len(o.changed)
+	}
+	if fields > crdt.MaxTransactionFields {
+		return nil, tooManyFields(fields)
 	}
 	if size := delta.Size(); size > crdt.MaxTransactionBytes {
 		return nil, tooLarge(size)

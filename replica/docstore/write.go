@@ -1,8 +1,6 @@
 package docstore
 
 import (
-	"slices"
-
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/codec"
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -63,7 +61,7 @@ func (o *outcome) delete(key []byte)     { o.batch = append(o.batch, write{key: 
 
 // finish works out what the operations on d come to; nil if they changed nothing.
 func (d *openDoc) finish() (*outcome, error) {
-	o := &outcome{doc: d, live: d.live}
+	o := &outcome{doc: d, live: d.live, changed: make([]crdt.Field, 0, d.doc.Touched())}
 	var dirty []int // parts, each once
 	for c := range d.doc.Changes() {
 		o.changed = append(o.changed, crdt.Field{Path: c.Path, Cell: c.After})
@@ -89,7 +87,7 @@ func (d *openDoc) finish() (*outcome, error) {
 }
 
 func (o *outcome) writeInline() error {
-	fields := slices.Collect(o.doc.doc.Fields())
+	fields := o.doc.doc.AppendFields(nil)
 	if len(fields) == 0 {
 		o.gone = true
 		return o.writeLog("", o.doc.parts[0].dots, nil)
@@ -189,7 +187,7 @@ func (o *outcome) writeLog(start crdt.PathKey, before []crdt.Dot, cells []byte) 
 	d := o.doc
 	at := func(dot crdt.Dot) []byte { return logPosition{dot, d.key, start}.pack(d.space.number) }
 	for len(before) > 0 || len(now) > 0 {
-		order := 0
+		var order int
 		switch {
 		case len(now) == 0:
 			order = -1
