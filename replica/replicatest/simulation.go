@@ -185,7 +185,7 @@ func (s *simulation) settle() {
 	s.heal()
 	// Each round moves something, so very many of them mean that the nodes tell each other things without end.
 	for round := 0; s.failure == nil && (s.drain() || s.retryAll()); round++ {
-		if round > 1_000 {
+		if round > 300 {
 			s.failf("the nodes do not come to rest")
 		}
 	}
