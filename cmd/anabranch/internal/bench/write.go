@@ -49,7 +49,9 @@ func (c *child) writer(ctx context.Context, a writeArgs, next *atomic.Int64, sta
 			return last, nil
 		}
 		if a.Every > 0 {
-			time.Sleep(time.Until(began.Add(time.Duration(i) * time.Duration(a.Every))))
+			if err := waitUntil(ctx, began.Add(time.Duration(i)*time.Duration(a.Every))); err != nil {
+				return last, err
+			}
 		}
 		d := c.gen.document(a.First+i, a.Revision)
 		if stamps != nil {
@@ -60,6 +62,17 @@ func (c *child) writer(ctx context.Context, a writeArgs, next *atomic.Int64, sta
 			return last, fmt.Errorf("document %d: %w", a.First+i, err)
 		}
 		last = last.later(m)
+	}
+}
+
+func waitUntil(ctx context.Context, when time.Time) error {
+	timer := time.NewTimer(time.Until(when))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
