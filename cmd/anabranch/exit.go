@@ -62,8 +62,9 @@ func (e *damagedError) Unwrap() error { return e.err }
 type interruptedError struct{ err error }
 
 func (e *interruptedError) Error() string {
-	return strings.TrimSuffix(strings.TrimSuffix("interrupted: "+e.err.Error(), context.Canceled.Error()), ": ")
+	return strings.Replace(e.err.Error(), context.Canceled.Error(), "interrupted", 1)
 }
+
 func (e *interruptedError) Unwrap() error { return e.err }
 
 // exitCode returns the code for an error: the first that fits.

@@ -38,7 +38,8 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err != nil && errors.Is(context.Cause(ctx), errInterrupted) && errors.Is(err, context.Canceled) {
+	interrupted := errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted)
+	if interrupted && errors.Is(context.Cause(ctx), errInterrupted) {
 		err = &interruptedError{err}
 	}
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package importer moves records from a file or pipe into a space, in transactions of its own making.
 //
-// One goroutine reads and parses while the other commits what has been parsed so far; between them stand at most queueRecords records. A
+// One goroutine reads and parses while the other commits what has been parsed so far; between them stand at most queueRecords records of queueText together. A
 // transaction holds up to Options.Documents documents and maxTransactionText of text. One that turns out to be over a limit of the
 // store is halved until it fits or a single document is at fault.
 //

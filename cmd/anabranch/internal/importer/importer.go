@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/records"
 	"github.com/anabranch-db/anabranch/crdt"
@@ -18,8 +20,10 @@ const (
 	DefaultDocuments = 1000
 	// maxTransactionText bounds the text of a transaction, well below what the store takes.
 	maxTransactionText = 1 << 20
-	// queueRecords and queueText bound what is parsed and not committed yet.
+	// queueRecords and queueText bound what is parsed and not taken into a transaction yet. A record of more text than that waits until the
+	// queue is empty.
 	queueRecords = 2048
+	queueText    = 8 << 20
 	// idle is how long a record from a slow pipe waits for company.
 	idle = 200 * time.Millisecond
 )
@@ -64,6 +68,9 @@ type item struct {
 	hash     string // of the input up to position
 }
 
+// weight is how much of the queue the item takes.
+func (it item) weight() int64 { return int64(min(it.text, queueText)) }
+
 // Run imports. What was committed before an error stays, and Progress says how much that is. A bad record is a
 // *records.Error.
 func Run(ctx context.Context, in Input, commit Commit, o Options) (Progress, error) {
@@ -104,14 +111,16 @@ type importer struct {
 	checkpoint *checkpoint
 	progress   Progress
 
-	batch []item
-	text  int
+	queued *semaphore.Weighted // text in the queue
+	batch  []item
+	text   int
 }
 
 // run takes items from the reading goroutine. It does not wait for that to end: a read from a pipe may never return.
 func (im *importer) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	im.queued = semaphore.NewWeighted(queueText)
 	items := make(chan item, queueRecords)
 	ended := make(chan error, 1)
 	go func() {
@@ -126,6 +135,7 @@ func (im *importer) run(ctx context.Context) error {
 			if !ok {
 				return errors.Join(im.flush(ctx), <-ended)
 			}
+			im.queued.Release(it.weight())
 			if err := im.take(ctx, it); err != nil {
 				return err
 			}
@@ -262,6 +272,9 @@ func (im *importer) read(ctx context.Context, items chan<- item) error {
 			}
 		}
 		it.rec.Bytes = nil // it is gone with the next call
+		if err := im.queued.Acquire(ctx, it.weight()); err != nil {
+			return err
+		}
 		it.position = im.reader.Position()
 		it.hash = im.src.upTo(it.position.Offset)
 		select {
