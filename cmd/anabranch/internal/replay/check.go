@@ -63,14 +63,14 @@ func (p *player) explain(ctx context.Context, m *member, e *entry, hash string) 
 	if err != nil {
 		return err
 	}
-	f := Finding{Where: where(e.Line), What: fmt.Sprintf("the state is %s, and should be %s", hash, e.State)}
+	f := Finding{Where: where(e.line), What: fmt.Sprintf("the state is %s, and should be %s", hash, e.line.State)}
 	f.Differences, f.Documents = trace.Diff(want, got, maxDifferences)
 	switch {
 	case f.Documents == 0 && got.Hash() != hash:
 		f.What += "; the hash that was kept up is wrong: computed anew it is " + got.Hash()
 	case f.Documents == 0:
 		f.What += "; the documents are what the ops of the trace come to by its own rules, so its hash is wrong"
-	case want.Hash() != e.State:
+	case want.Hash() != e.line.State:
 		f.What += "; the ops of the trace come to " + want.Hash() + ", so its hash is wrong too"
 	}
 	p.result.find(f)

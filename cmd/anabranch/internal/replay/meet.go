@@ -42,7 +42,7 @@ func (p *player) meet(ctx context.Context) error {
 		return err
 	}
 	for i, m := range others {
-		p.opts.Progress("meeting", i, len(others))
+		p.opts.Progress(len(p.index.Lines)+i, len(p.index.Lines)+len(p.index.Replicas))
 		if err := p.checkOther(ctx, m, hub, digest); err != nil {
 			return err
 		}

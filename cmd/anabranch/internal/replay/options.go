@@ -29,8 +29,8 @@ type Options struct {
 	Final     string // a file with the state after the last line; empty: it is not compared
 	Store     Store
 	Transport Transport
-	// Progress is called before each line, and for each replica that meets the others.
-	Progress func(what string, done, total int)
+	// Progress is called before each step: a line, or a replica that meets the others.
+	Progress func(done, total int)
 	Logger   *slog.Logger // of the replicas; nil: silent
 
 	// disturb is called after the ops of a line and before the comparison, by tests.
@@ -49,6 +49,12 @@ const (
 	maxDifferences = 20
 )
 
+// Check reports what cannot be in the options; it opens nothing.
+func (o Options) Check() error {
+	_, err := o.withDefaults()
+	return err
+}
+
 func (o Options) withDefaults() (Options, error) {
 	if o.Store == "" {
 		o.Store = MemoryStore
@@ -57,7 +63,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Transport = MemoryTransport
 	}
 	if o.Progress == nil {
-		o.Progress = func(string, int, int) {}
+		o.Progress = func(int, int) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

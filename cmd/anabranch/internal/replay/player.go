@@ -43,11 +43,11 @@ type player struct {
 // entry is the present line with its ops.
 type entry struct {
 	*trace.Entry
-	*trace.Line
-	at int
+	line *trace.Line
+	at   int
 }
 
-func (e *entry) hasParent(line int) bool { return slices.Contains(e.Entry.Parents, line) }
+func (e *entry) hasParent(line int) bool { return slices.Contains(e.Parents, line) }
 
 // Run replays a trace. The error says why it could not be run; what is wrong with the outcome is in the Result.
 func Run(ctx context.Context, o Options) (result *Result, err error) {
@@ -115,7 +115,7 @@ func (p *player) run(ctx context.Context) error {
 	}
 	defer r.Close()
 	for i := range p.index.Lines {
-		p.opts.Progress("line", i, len(p.index.Lines))
+		p.opts.Progress(i, len(p.index.Lines)+len(p.index.Replicas))
 		l, err := r.Next()
 		if err == io.EOF || err == nil && l.Commit != p.index.Lines[i].Commit {
 			return fmt.Errorf("%s has changed while it was read", p.index.File)
@@ -136,11 +136,11 @@ func where(l *trace.Line) string {
 
 // play runs one line.
 func (p *player) play(ctx context.Context, e *entry) error {
-	p.now.Store(e.Entry.Time)
-	m := p.members[e.Entry.Replica]
+	p.now.Store(e.Time)
+	m := p.members[e.Replica]
 	if m == nil {
-		m = p.newMember(e.Line.Replica, uint32(e.Entry.Replica)+1)
-		p.members[e.Entry.Replica] = m
+		m = p.newMember(e.line.Replica, uint32(e.Replica)+1)
+		p.members[e.Replica] = m
 	}
 	if err := p.wake(m); err != nil {
 		return err
@@ -152,43 +152,40 @@ func (p *player) play(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
-	if len(e.Entry.Parents) > 1 {
+	if len(e.Parents) > 1 {
 		if err := p.countConflicts(ctx, m); err != nil {
 			return err
 		}
 	}
-	rc, err := m.commit(ctx, e.Ops)
+	rc, err := m.commit(ctx, e.line.Ops)
 	if err != nil {
 		return err
 	}
 	if !rc.Dot.IsZero() {
 		p.result.Transactions++
 		want.Advance(rc.Dot)
-		if t := hlc.FromUnixMilli(e.Entry.Time); rc.Dot.Time != t {
-			p.result.find(Finding{Where: where(e.Line), What: fmt.Sprintf("the transaction got the time %s, not %s", rc.Dot.Time, t)})
+		if t := hlc.FromUnixMilli(e.Time); rc.Dot.Time != t {
+			p.result.find(Finding{Where: where(e.line), What: fmt.Sprintf("the transaction got the time %s, not %s", rc.Dot.Time, t)})
 		}
 	}
 	if p.opts.disturb != nil {
-		if err := p.opts.disturb(e.Number(), m); err != nil {
+		if err := p.opts.disturb(e.Number, m); err != nil {
 			return err
 		}
 	}
 	return p.settle(ctx, m, e, want)
 }
 
-// Number is that of the line in the file.
-func (e *entry) Number() int { return e.Line.Number }
-
 // gather brings a replica to the merged state of the parents of its line, and returns the vector that it then must have.
 func (p *player) gather(ctx context.Context, m *member, e *entry) (crdt.VersionVector, error) {
 	var want crdt.VersionVector
-	for _, parent := range e.Entry.Parents {
+	for _, parent := range e.Parents {
 		want.Join(p.vectors[parent])
 	}
 	if !m.vector.LessOrEqual(want) {
 		return want, fmt.Errorf("its parents lack something that its replica had before: line %d is not among their ancestors", p.index.Lines[m.at].Number)
 	}
-	for _, parent := range e.Entry.Parents {
+	for _, parent := range e.Parents {
 		if err := p.fetch(ctx, m, parent); err != nil {
 			return want, err
 		}
@@ -196,7 +193,7 @@ func (p *player) gather(ctx context.Context, m *member, e *entry) (crdt.VersionV
 	if err := p.wake(m); err != nil { // it may have been closed for the others
 		return want, err
 	}
-	for _, parent := range e.Entry.Parents {
+	for _, parent := range e.Parents {
 		if err := p.release(parent); err != nil {
 			return want, err
 		}
@@ -218,13 +215,13 @@ func (p *player) settle(ctx context.Context, m *member, e *entry, want crdt.Vers
 	if err != nil {
 		return err
 	}
-	if hash != e.State {
+	if hash != e.line.State {
 		p.result.LinesDiffering++
 		return p.explain(ctx, m, e, hash)
 	}
 	if !m.vector.Equal(want) {
 		p.result.LinesDiffering++
-		p.result.find(Finding{Where: where(e.Line), What: fmt.Sprintf("the replica's vector is %s, and should be %s", m.vector, want)})
+		p.result.find(Finding{Where: where(e.line), What: fmt.Sprintf("the replica's vector is %s, and should be %s", m.vector, want)})
 	}
 	return nil
 }

@@ -58,11 +58,13 @@ func diffFields(key string, want, got Fields) []Difference {
 	return found
 }
 
+// String returns the difference on one line.
 func (d Difference) String() string {
-	return fmt.Sprintf("%s %s: %s, want %s", d.Key, d.Path, show(d.Got), show(d.Want))
+	return fmt.Sprintf("%s %s: %s, want %s", d.Key, d.Path, ShowValue(d.Got), ShowValue(d.Want))
 }
 
-func show(v *crdt.Value) string {
+// ShowValue returns the value of a Difference for people: as JSON, cut short if it is long.
+func ShowValue(v *crdt.Value) string {
 	if v == nil {
 		return "nothing"
 	}
