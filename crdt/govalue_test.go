@@ -29,7 +29,7 @@ type city struct {
 	*Extra
 	Name       inner             `json:"name"`
 	Hidden     string            `json:"-"`
-	Dash       int               `json:"-,"`
+	Dash       int               `json:"-,"` //nolint:staticcheck // the name "-" is meant
 	Population int64             `json:"population"`
 	Area       float64           `json:"area"`
 	Small      float32           `json:"small"`
@@ -112,8 +112,8 @@ func TestFieldsAreThoseOfJSON(t *testing.T) {
 	type C struct{ X int }
 	type hidden struct{ V int }
 	type self struct {
-		*self
-		W int
+		*self //nolint:unused // it is the embedding that is tested
+		W     int
 	}
 	type named string
 	for _, v := range []any{

@@ -216,7 +216,7 @@ func TestRecordedValuesKeepTheirBytes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer file.Close()
+		t.Cleanup(func() { file.Close() })
 		unzipped, err := gzip.NewReader(file)
 		if err != nil {
 			t.Fatal(err)

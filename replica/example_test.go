@@ -3,7 +3,7 @@ package replica_test
 import (
 	"context"
 	"fmt"
-	"log"
+	"log" //nolint:depguard // as in a program
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/net/memnet"

@@ -95,7 +95,7 @@ func (r *Replica) acceptLoop() {
 			}
 			return
 		}
-		r.wg.Go(func() { r.serve(conn) })
+		r.wg.Go(func() { _ = r.serve(conn) }) // it logs why it ended
 	}
 }
 

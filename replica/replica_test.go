@@ -108,20 +108,23 @@ func waitLevel(t *testing.T, spaces ...*replica.Space) {
 				}
 				break
 			}
-			waitChange(t, ctx, spaces[0], s)
+			waitChange(ctx, t, spaces[0], s)
 		}
 	}
 }
 
 // waitChange returns soon after one of the spaces may have changed.
-func waitChange(t *testing.T, ctx context.Context, spaces ...*replica.Space) {
+func waitChange(ctx context.Context, t *testing.T, spaces ...*replica.Space) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	done := make(chan struct{}, len(spaces))
 	for _, s := range spaces {
 		go func() {
-			for range s.Watch(ctx, s.Cursor()) {
+			for _, err := range s.Watch(ctx, s.Cursor()) {
+				if err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
 				break
 			}
 			done <- struct{}{}
@@ -396,7 +399,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 }
 
 func TestPeerAheadIsRefusedUntilItsTimeComes(t *testing.T) {
-	var ahead time.Duration = time.Hour
+	ahead := time.Hour
 	p := newPair(t,
 		replica.Config{Now: func() time.Time { return time.Now().Add(ahead) }},
 		replica.Config{})
@@ -410,7 +413,7 @@ func TestPeerAheadIsRefusedUntilItsTimeComes(t *testing.T) {
 			len(b.Peers) == 1 && strings.Contains(b.Peers[0].LastError, "ahead of the local clock") {
 			break
 		}
-		waitChange(t, ctx, p.sa, p.sb)
+		waitChange(ctx, t, p.sa, p.sb)
 		if ctx.Err() != nil {
 			t.Fatalf("nobody was told: %+v and %+v", a.Peers, b.Peers)
 		}
@@ -496,7 +499,7 @@ func TestPeerWithAFullDiskCatchesUpOnceThereIsSpace(t *testing.T) {
 		if len(st.Peers) == 1 && strings.Contains(st.Peers[0].LastError, store.ErrNoSpace.Error()) {
 			break
 		}
-		waitChange(t, ctx, sa, sb)
+		waitChange(ctx, t, sa, sb)
 	}
 	if n := sa.Synced(rc); n != 0 {
 		t.Fatal("what could not be stored was acknowledged")

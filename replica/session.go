@@ -91,7 +91,7 @@ func (ses *session) run(ctx context.Context) error {
 	go func() {
 		err := ses.send(ctx)
 		if err != nil { // ends the reader too
-			ses.stream.Close(closeCodeOf(err))
+			_ = ses.stream.Close(closeCodeOf(err))
 		}
 		sent <- err
 	}()
@@ -100,10 +100,10 @@ func (ses *session) run(ctx context.Context) error {
 	if errors.As(err, &refused) { // its frame goes out first, unless the peer does not read
 		ses.ending.Store(true)
 		ses.poke()
-		stop := time.AfterFunc(refusalTimeout, func() { ses.stream.Close(CloseRefused) })
-		<-sent
+		stop := time.AfterFunc(refusalTimeout, func() { _ = ses.stream.Close(CloseRefused) })
+		ended := <-sent
 		stop.Stop()
-		sent <- nil
+		sent <- ended
 	}
 	cancel()
 	ses.stream.Close(closeCodeOf(err))

@@ -21,7 +21,6 @@ type peerSpaceState struct {
 	connected int // sessions
 	level     bool
 	mismatch  bool
-	vector    crdt.VersionVector // what the peer told it holds in this session
 	lastError string
 	errorAt   time.Time
 }

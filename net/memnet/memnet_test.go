@@ -172,7 +172,7 @@ func TestPartition(t *testing.T) {
 			c, err := nodes[from].Dial(t.Context(), "mem:"+to, memnet.ID(to))
 			if err == nil {
 				c.Close(replica.CloseDone, "")
-				nodes[to].Accept(t.Context())
+				_, err = nodes[to].Accept(t.Context())
 			}
 			return err == nil
 		}

@@ -35,7 +35,7 @@ func send(seed uint64, loss Loss) ([]packet, LossCounts) {
 	s := &sink{start: time.Now()}
 	c := NewLossyPacketConn(s, seed, loss)
 	for i := range 200 {
-		c.WriteTo([]byte{byte(i)}, nil)
+		_, _ = c.WriteTo([]byte{byte(i)}, nil)
 		time.Sleep(time.Millisecond) // virtual
 	}
 	time.Sleep(time.Second)
@@ -95,7 +95,7 @@ func TestLossyPacketConnDropsWhatIsUnderWayAtClose(t *testing.T) {
 		s := &sink{start: time.Now()}
 		c := NewLossyPacketConn(s, 1, Loss{MinDelay: time.Minute, MaxDelay: time.Minute})
 		for range 2 * maxUnderWay {
-			c.WriteTo([]byte{1}, nil)
+			_, _ = c.WriteTo([]byte{1}, nil)
 		}
 		if got := c.Counts().Dropped; got != maxUnderWay {
 			t.Errorf("%d packets were dropped for want of room, want %d", got, maxUnderWay)

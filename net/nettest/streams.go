@@ -68,7 +68,7 @@ func testOrder(t *testing.T, make Maker) {
 				return err
 			}
 			if got, err := number(tr, b); err != nil || got != i {
-				return fmt.Errorf("frame says %d (%v), want %d", got, err, i)
+				return fmt.Errorf("frame says %d (%w), want %d", got, err, i)
 			}
 		}
 		return nil
@@ -157,7 +157,7 @@ func testManyStreams(t *testing.T, make Maker) {
 						return err
 					}
 					if got, err := number(tr, b); err != nil || got != base+j {
-						return fmt.Errorf("frame says %d (%v), want %d", got, err, base+j)
+						return fmt.Errorf("frame says %d (%w), want %d", got, err, base+j)
 					}
 				}
 				if _, err := r.ReadFrame(); !errors.Is(err, io.EOF) {

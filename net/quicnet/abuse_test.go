@@ -123,7 +123,7 @@ func TestBadGreetings(t *testing.T) {
 					return
 				}
 				if c.bytes != nil {
-					qs.Write(c.bytes)
+					_, _ = qs.Write(c.bytes) // it may be refused already
 				}
 				closedWith(t, qc, c.code, c.reason)
 			})
@@ -150,7 +150,7 @@ func TestControlStreamAfterHello(t *testing.T) {
 		t.Fatalf("frames of an unknown type ended the connection: %v", c.Err())
 	}
 	qc, control, _ := rawHello(t, tr)
-	control.Write(binary.BigEndian.AppendUint32(nil, 1<<30))
+	_, _ = control.Write(binary.BigEndian.AppendUint32(nil, 1<<30))
 	closedWith(t, qc, replica.CloseTooLarge, "control stream")
 }
 
@@ -216,7 +216,7 @@ func TestFloodIsBounded(t *testing.T) {
 			break
 		}
 		go func() {
-			qs.Write(name)
+			_, _ = qs.Write(name)
 			for {
 				n, err := qs.Write(make([]byte, 4096))
 				sent.Add(int64(n))

@@ -99,10 +99,10 @@ func (r *roaming) move(t testing.TB) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	conn.SetReadDeadline(r.until)
+	_ = conn.SetReadDeadline(r.until)
 	if r.now != nil {
 		r.before = append(r.before, r.now)
-		r.now.SetReadDeadline(time.Unix(1, 0)) // what still comes there is lost
+		_ = r.now.SetReadDeadline(time.Unix(1, 0)) // what still comes there is lost
 	}
 	r.now = conn
 }

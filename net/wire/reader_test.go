@@ -67,7 +67,7 @@ func TestReaderRefuses(t *testing.T) {
 	} {
 		// After the bytes the stream stays silent: a refusal must not wait for more.
 		var typed *FrameError
-		_, err := NewReader(io.MultiReader(bytes.NewReader(c.bytes), silent(c.want == ErrTruncated)), c.limit).ReadFrame()
+		_, err := NewReader(io.MultiReader(bytes.NewReader(c.bytes), silent(errors.Is(c.want, ErrTruncated))), c.limit).ReadFrame()
 		if !errors.Is(err, c.want) || !errors.As(err, &typed) {
 			t.Errorf("%s: %v, want a *FrameError of %v", c.name, err, c.want)
 		}
@@ -76,7 +76,7 @@ func TestReaderRefuses(t *testing.T) {
 		t.Errorf("a frame at the limit: %v", err)
 	}
 	broken := errors.New("cable pulled")
-	if _, err := NewReader(iotest.ErrReader(broken), 0).ReadFrame(); err != broken {
+	if _, err := NewReader(iotest.ErrReader(broken), 0).ReadFrame(); !errors.Is(err, broken) {
 		t.Errorf("an error of the stream: %v", err)
 	}
 }

@@ -1,8 +1,8 @@
 package badgerstore_test
 
 import (
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"testing"
@@ -16,7 +16,7 @@ import (
 // Each benchmark has a twin named Bare that does the same with Badger's own API and comparable settings: judge by
 // the ratio of the two in one run.
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 func benchStore(b *testing.B) *badgerstore.Store {
 	b.Helper()
@@ -155,7 +155,7 @@ func BenchmarkGet(b *testing.B) {
 			rng := rand.New(rand.NewPCG(2, 2))
 			for range b.N {
 				item, err := txn.Get(benchKey(offset + rng.IntN(benchRecords)))
-				if err == badger.ErrKeyNotFound {
+				if errors.Is(err, badger.ErrKeyNotFound) {
 					continue
 				}
 				if err == nil {

@@ -42,7 +42,7 @@ func (s *Store) redoPath() string { return filepath.Join(s.opts.Dir, redoName) }
 
 // writeLarge commits a batch through the redo file.
 func (s *Store) writeLarge(ts uint64, b *store.Batch) error {
-	if err := writeFile(s.redoPath(), appendRedo(nil, ts, b)); err != nil {
+	if err := writeFile(s.redoPath(), packRedo(ts, b)); err != nil {
 		return fmt.Errorf("write the redo file: %w", err)
 	}
 	return s.applyRedo(ts, b)
@@ -163,10 +163,8 @@ func (s *Store) pending() (uint64, error) {
 	return item.Version(), nil
 }
 
-func appendRedo(dst []byte, ts uint64, b *store.Batch) []byte {
-	if dst == nil {
-		dst = make([]byte, 0, redoHeader+b.Bytes()+b.Len()*redoOpHead+4)
-	}
+func packRedo(ts uint64, b *store.Batch) []byte {
+	dst := make([]byte, 0, redoHeader+b.Bytes()+b.Len()*redoOpHead+4)
 	dst = append(dst, redoMagic...)
 	dst = binary.BigEndian.AppendUint64(dst, ts)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(b.Len()))

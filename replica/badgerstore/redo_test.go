@@ -61,26 +61,26 @@ func TestLargeCommitSurvivesACrashAtEachStep(t *testing.T) {
 		err    error
 	}{
 		{"before the redo file", func(t *testing.T, s *Store, ts uint64, b *store.Batch) error {
-			return os.WriteFile(s.redoPath()+".tmp", appendRedo(nil, ts, b)[:1000], 0o600)
+			return os.WriteFile(s.redoPath()+".tmp", packRedo(ts, b)[:1000], 0o600)
 		}, 1, true, nil},
 		{"after the redo file", func(t *testing.T, s *Store, ts uint64, b *store.Batch) error {
-			return writeFile(s.redoPath(), appendRedo(nil, ts, b))
+			return writeFile(s.redoPath(), packRedo(ts, b))
 		}, 40, false, nil},
 		{"half applied", applyHalf(ops, true), 40, false, nil},
 		{"half applied and the redo file lost", applyHalf(ops, false), 0, false, store.ErrDamaged},
 		{"the redo file damaged", func(t *testing.T, s *Store, ts uint64, b *store.Batch) error {
-			text := appendRedo(nil, ts, b)
+			text := packRedo(ts, b)
 			text[len(text)/2] ^= 1
 			return writeFile(s.redoPath(), text)
 		}, 0, false, store.ErrDamaged},
 		{"the redo file of another time", func(t *testing.T, s *Store, ts uint64, b *store.Batch) error {
-			return writeFile(s.redoPath(), appendRedo(nil, ts+5, b))
+			return writeFile(s.redoPath(), packRedo(ts+5, b))
 		}, 0, false, store.ErrDamaged},
 		{"before the redo file is removed", func(t *testing.T, s *Store, ts uint64, b *store.Batch) error {
 			if err := s.writeLarge(ts, b); err != nil {
 				return err
 			}
-			return writeFile(s.redoPath(), appendRedo(nil, ts, b))
+			return writeFile(s.redoPath(), packRedo(ts, b))
 		}, 40, false, nil},
 		{"after all", func(t *testing.T, s *Store, ts uint64, b *store.Batch) error {
 			if err := s.writeLarge(ts, b); err != nil {
@@ -129,7 +129,7 @@ func TestLargeCommitSurvivesACrashAtEachStep(t *testing.T) {
 func applyHalf(ops func(*store.Batch) ([]store.BatchOp, []string), keepFile bool) func(*testing.T, *Store, uint64, *store.Batch) error {
 	return func(t *testing.T, s *Store, ts uint64, b *store.Batch) error {
 		if keepFile {
-			if err := writeFile(s.redoPath(), appendRedo(nil, ts, b)); err != nil {
+			if err := writeFile(s.redoPath(), packRedo(ts, b)); err != nil {
 				return err
 			}
 		}
@@ -180,7 +180,7 @@ func TestRedoFileOfTruncatedOrChangedBytesIsRefused(t *testing.T) {
 	b.Put([]byte("a"), []byte("1"))
 	b.Put(nil, nil)
 	b.Delete([]byte("b"))
-	text := appendRedo(nil, 7, &b)
+	text := packRedo(7, &b)
 	ts, got, err := parseRedo(text)
 	if err != nil || ts != 7 || got.Len() != 3 || got.Bytes() != b.Bytes() {
 		t.Fatalf("time %d, %v, %v", ts, got, err)

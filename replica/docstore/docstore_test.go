@@ -20,7 +20,6 @@ type node struct {
 	id    crdt.ReplicaID
 	store *memstore.Store
 	space *Space
-	time  hlc.Time
 }
 
 func newNode(t *testing.T, id crdt.ReplicaID) *node {

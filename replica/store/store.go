@@ -131,8 +131,10 @@ type BatchOp struct {
 	Delete bool
 }
 
-// Len returns the number of keys, Bytes the size of keys and values.
-func (b *Batch) Len() int   { return len(b.ops) }
+// Len returns the number of keys.
+func (b *Batch) Len() int { return len(b.ops) }
+
+// Bytes returns the size of all keys and values.
 func (b *Batch) Bytes() int { return b.bytes }
 
 // Check reports whether the batch is within the limits that every Store takes. Every Commit calls it first.

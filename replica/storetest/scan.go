@@ -77,7 +77,10 @@ func testBounds(t *testing.T, s store.Store) {
 		wantEqual(t, test.name, scan(t, sn, test.start, test.end), test.want)
 	}
 	n := 0
-	for range sn.Scan([]byte{}, []byte{}) {
+	for _, err := range sn.Scan([]byte{}, []byte{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		n++
 	}
 	wantEqual(t, "entries within empty, not nil, bounds", n, 3)

@@ -104,7 +104,7 @@ func oneNumber(sn store.Snapshot, keys int) (int, error) {
 	}
 	value, ok, err := sn.Get([]byte("k07"))
 	if err != nil || !ok || string(value) != fmt.Sprint(number) {
-		return 0, fmt.Errorf("get %q, %v, %v where the scan had %d", value, ok, err, number)
+		return 0, fmt.Errorf("get %q, %v, %w where the scan had %d", value, ok, err, number)
 	}
 	return number, nil
 }
