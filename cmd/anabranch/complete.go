@@ -23,7 +23,7 @@ func completeKey(files int) func(*cobra.Command, []string, string) ([]string, co
 		if a.prepare(cmd) != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		a.withNode(cmd.Context(), false, func(n node.Node) error {
+		err := a.withNode(cmd.Context(), false, func(n node.Node) error {
 			for doc, err := range n.Scan(cmd.Context(), a.space(), node.ScanOptions{Prefix: typed, Limit: maxCompletions, KeysOnly: true}) {
 				if err != nil {
 					return err
@@ -34,6 +34,9 @@ func completeKey(files int) func(*cobra.Command, []string, string) ([]string, co
 			}
 			return nil
 		})
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
 		return keys, cobra.ShellCompDirectiveNoFileComp
 	}
 }

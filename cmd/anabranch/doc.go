@@ -44,6 +44,6 @@
 //
 // # What it does not do
 //
-// There is no permission among the users of one machine beyond that of the files: who may open the socket may do everything. Clients that are not nodes
-// (browsers, other languages) are the business of the gateway, not of this command.
+// There is no permission among the users of one machine beyond that of the files: who may open the socket may do everything. Clients
+// that are not nodes (browsers, other languages) are the business of the gateway, not of this command.
 package main

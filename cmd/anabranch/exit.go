@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -114,9 +113,9 @@ func (a *app) reportError(err error) {
 	}
 	var out errorOutput
 	out.Error.Code, out.Error.Exit, out.Error.Message = errorCode(err), exitCode(err), err.Error()
-	e := json.NewEncoder(a.stderr)
-	e.SetEscapeHTML(false)
-	e.Encode(out)
+	if encodeLine(a.stderr, out) != nil {
+		return // the exit code still tells
+	}
 }
 
 func errorCode(err error) string {

@@ -41,7 +41,8 @@ func newVersionCommand() *cobra.Command {
 				Go       string `json:"go"`
 				Platform string `json:"platform"`
 			}{version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
-			return appOf(cmd).print(out, func(w io.Writer) {
+			a := appOf(cmd)
+			return a.print(out, func(w io.Writer) {
 				fmt.Fprintf(w, "anabranch %s, %s, %s\n", out.Version, out.Go, out.Platform)
 			})
 		},

@@ -77,7 +77,7 @@ func (a *app) printDocument(doc node.Document, path crdt.Path) error {
 		}
 	}
 	out := getOutput{Key: doc.Key, Path: path.String(), Doc: value, Cursor: doc.Cursor, Conflicts: len(doc.Conflicts)}
-	if err := a.print(out, func(w io.Writer) { w.Write(indent(value)) }); err != nil {
+	if err := a.print(out, func(w io.Writer) { fmt.Fprintf(w, "%s", indent(value)) }); err != nil {
 		return err
 	}
 	if n := len(doc.Conflicts); n > 0 && !a.wantsJSON() {

@@ -44,15 +44,14 @@ otherwise; 0.0.0.0:7420 is every interface, port 0 any free port.`,
 func (a *app) serve(ctx context.Context) error {
 	dir := a.cfg.Dir()
 	if c, err := control.Dial(ctx, dir); err == nil {
-		defer c.Close()
-		return a.alreadyServed(ctx, c)
+		return errors.Join(a.alreadyServed(ctx, c), c.Close())
 	}
 	r, err := a.openReplica(dir)
 	if err != nil {
 		return err
 	}
 	local := node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true})
-	return errors.Join(a.serveNode(ctx, local, r), local.Close())
+	return errors.Join(a.serveNode(ctx, local), local.Close())
 }
 
 func (a *app) alreadyServed(ctx context.Context, c *control.Client) error {
@@ -63,7 +62,7 @@ func (a *app) alreadyServed(ctx context.Context, c *control.Client) error {
 	return fmt.Errorf("open %s: %w: process %d serves it already", st.Dir, store.ErrInUse, st.PID)
 }
 
-func (a *app) serveNode(ctx context.Context, local node.Node, r *replica.Replica) error {
+func (a *app) serveNode(ctx context.Context, local node.Node) error {
 	listener, err := control.Listen(a.cfg.Dir())
 	if err != nil {
 		return err
@@ -71,7 +70,7 @@ func (a *app) serveNode(ctx context.Context, local node.Node, r *replica.Replica
 	server := control.NewServer(local)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
-	if err := a.announce(ctx, local, r); err != nil {
+	if err := a.announce(ctx, local); err != nil {
 		a.log.Warn("cannot print where the node is", "error", err)
 	}
 	select {
@@ -119,7 +118,7 @@ type serveOutput struct {
 }
 
 // announce says who and where the node is, and what another one has to run.
-func (a *app) announce(ctx context.Context, local node.Node, r *replica.Replica) error {
+func (a *app) announce(ctx context.Context, local node.Node) error {
 	st, err := local.Status(ctx)
 	if err != nil {
 		return err

@@ -71,7 +71,7 @@ func printStatus(w io.Writer, st node.Status) {
 		}
 	}
 	fmt.Fprintln(w)
-	t.write(w) // into memory: it cannot fail
+	_ = t.write(w) // into memory: it cannot fail
 }
 
 func spacePeerState(p node.SpacePeer) string {

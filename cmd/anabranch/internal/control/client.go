@@ -20,8 +20,9 @@ import (
 
 // Client is a node.Node that another process serves.
 type Client struct {
-	dir  string
-	http http.Client
+	dir   string
+	http  http.Client
+	first chan net.Conn // the one that Dial made, until a request takes it
 }
 
 // Dial returns a Client of the node that serves the store in dir, or ErrNoNode.
@@ -30,13 +31,12 @@ func Dial(ctx context.Context, dir string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	conns := make(chan net.Conn, 1)
-	conns <- first
-	c := &Client{dir: dir}
+	c := &Client{dir: dir, first: make(chan net.Conn, 1)}
+	c.first <- first
 	c.http.Transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			select {
-			case conn := <-conns:
+			case conn := <-c.first:
 				return conn, nil
 			default:
 				return dial(ctx, dir)
@@ -50,7 +50,12 @@ func Dial(ctx context.Context, dir string) (*Client, error) {
 // Close closes idle connections; the node goes on.
 func (c *Client) Close() error {
 	c.http.CloseIdleConnections()
-	return nil
+	select {
+	case conn := <-c.first:
+		return conn.Close()
+	default:
+		return nil
+	}
 }
 
 // request sends a request and returns the body of the answer if it is a good one.

@@ -314,6 +314,6 @@ func TestAStreamThatIsCutOffIsAnError(t *testing.T) {
 func answerOnce(conn net.Conn, body string) {
 	buf := make([]byte, 4096)
 	if _, err := conn.Read(buf); err == nil {
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+body)
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"+body)
 	}
 }

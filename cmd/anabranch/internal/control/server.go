@@ -63,8 +63,11 @@ func answer(w http.ResponseWriter, v any, err error) {
 		w.WriteHeader(statusOf(err))
 		v = errorAnswer{remote(err)}
 	}
-	encode(w, v) // an error here means that the client has gone
+	send(w, v)
 }
+
+// send writes v. An error means that the client has gone, and there is nobody to tell.
+func send(w http.ResponseWriter, v any) { _ = encode(w, v) }
 
 func statusOf(err error) int {
 	switch node.Code(err) {
@@ -150,15 +153,15 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	out := streamTo(w)
 	report, err := s.node.Verify(r.Context(), q.Get("space"), q.Get("repair") == "true", func(keys int64) {
-		encode(out, line[node.Report]{Keys: keys})
+		send(out, line[node.Report]{Keys: keys})
 		out.flush()
 	})
 	if err != nil {
-		encode(out, line[node.Report]{Error: remote(err)})
+		send(out, line[node.Report]{Error: remote(err)})
 		return
 	}
-	encode(out, line[node.Report]{Item: &report})
-	encode(out, line[node.Report]{End: true})
+	send(out, line[node.Report]{Item: &report})
+	send(out, line[node.Report]{End: true})
 }
 
 // flusher passes on to the client what would otherwise wait in a buffer.
@@ -172,7 +175,7 @@ func streamTo(w http.ResponseWriter) flusher {
 	return flusher{w, http.NewResponseController(w)}
 }
 
-func (f flusher) flush() { f.c.Flush() } // an error here means that the client has gone; the next write says so too
+func (f flusher) flush() { _ = f.c.Flush() } // an error means that the client has gone; the next write says so too
 
 // stream writes the items as lines, and each time after every so many of them (0: never) what is buffered. The
 // status line is sent at once, so that the client knows that it is connected.
@@ -184,7 +187,7 @@ func stream[T any](w http.ResponseWriter, items iter.Seq2[T, error], every int) 
 	n := 0
 	for item, err := range items {
 		if err != nil {
-			encode(out, line[T]{Error: remote(err)})
+			send(out, line[T]{Error: remote(err)})
 			return
 		}
 		if encode(out, line[T]{Item: &item}) != nil {
@@ -194,5 +197,5 @@ func stream[T any](w http.ResponseWriter, items iter.Seq2[T, error], every int) 
 			out.flush()
 		}
 	}
-	encode(out, line[T]{End: true})
+	send(out, line[T]{End: true})
 }

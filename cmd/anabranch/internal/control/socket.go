@@ -58,8 +58,7 @@ func Listen(dir string) (net.Listener, error) {
 	}
 	l.SetUnlinkOnClose(false)
 	if err := os.Chmod(own, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("control socket: %w", err)
+		return nil, errors.Join(fmt.Errorf("control socket: %w", err), l.Close())
 	}
 	return &listener{Listener: l, path: own}, nil
 }

@@ -60,7 +60,7 @@ func findCheckpoints(dir string, o Options, now time.Time) []*checkpoint {
 		switch {
 		case err != nil || !info.Mode().IsRegular():
 		case now.Sub(info.ModTime()) > maxAge:
-			os.Remove(path)
+			_ = os.Remove(path) // the next import tries again
 		case info.Size() <= maxCheckpointBytes && strings.HasSuffix(e.Name(), ".json"):
 			if c := readCheckpoint(path); c != nil && c.isOf(o) {
 				found = append(found, c)

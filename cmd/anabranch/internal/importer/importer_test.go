@@ -250,7 +250,7 @@ func TestRestartBeginsAtTheBeginning(t *testing.T) {
 func TestASlowPipeIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pr, pw := io.Pipe()
-		go pw.Write([]byte(numbered(1)))
+		go func() { _, _ = pw.Write([]byte(numbered(1))) }()
 		var s space
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)

@@ -103,7 +103,7 @@ func (l *lines) Finish() {
 
 func (l *lines) write(now time.Time) {
 	l.written = now
-	json.NewEncoder(l.w).Encode(l.last) // progress that cannot be shown is no reason to stop the work
+	_ = json.NewEncoder(l.w).Encode(l.last) // progress that cannot be shown is no reason to stop the work
 }
 
 // bar is made at the first report, when it is known what is counted.

@@ -87,8 +87,8 @@ func detectIn(head []byte, last, whole bool) (Format, error) {
 
 // firstValue returns the first byte of the value of the object's first member, 0 if there is none.
 func firstValue(object []byte) byte {
-	for m := range members(object) {
-		if len(m.value) > 0 {
+	for m, err := range members(object) {
+		if err == nil && len(m.value) > 0 {
 			return m.value[0]
 		}
 		break

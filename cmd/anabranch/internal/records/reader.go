@@ -136,23 +136,21 @@ func (r *Reader) Next() (Record, error) {
 
 // nextLine returns the next line that is not blank.
 func (r *Reader) nextLine() (Record, error) {
-	for {
-		if _, ok := r.s.skipSpace(); !ok {
-			return Record{}, r.end()
-		}
-		line := r.s.line
-		r.s.begin()
-		r.s.skipLine()
-		text := r.s.token()
-		r.records++
-		if r.s.err != nil && r.s.err != io.EOF {
-			return Record{}, r.end()
-		}
-		if r.s.tooLong {
-			return Record{}, r.errorf(line, false, "%w", ErrTooLong)
-		}
-		return Record{Line: line, Index: r.records, Bytes: bytes.TrimRight(text, " \t\r\n")}, nil
+	if _, ok := r.s.skipSpace(); !ok {
+		return Record{}, r.end()
 	}
+	line := r.s.line
+	r.s.begin()
+	r.s.skipLine()
+	text := r.s.token()
+	if r.s.err != nil && r.s.err != io.EOF && r.s.pos == len(r.s.buf) {
+		return Record{}, r.end() // the line may not be whole
+	}
+	r.records++
+	if r.s.tooLong {
+		return Record{}, r.errorf(line, false, "%w", ErrTooLong)
+	}
+	return Record{Line: line, Index: r.records, Bytes: bytes.TrimRight(text, " \t\r\n")}, nil
 }
 
 // nextElement returns the next element of an array or member of an object.

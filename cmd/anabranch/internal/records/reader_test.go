@@ -86,7 +86,7 @@ func TestDetectRefusesWhatItCannotTell(t *testing.T) {
 func TestReaderDoesNotWaitForMoreThanALine(t *testing.T) {
 	pr, pw := io.Pipe()
 	defer pw.Close()
-	go pw.Write([]byte("{\"key\":\"a\",\"doc\":{}}\n"))
+	go func() { _, _ = pw.Write([]byte("{\"key\":\"a\",\"doc\":{}}\n")) }()
 	r, err := NewReader(pr, "in", Auto)
 	if err != nil {
 		t.Fatal(err)
