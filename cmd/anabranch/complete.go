@@ -28,7 +28,7 @@ func completeKey(files int) func(*cobra.Command, []string, string) ([]string, co
 				if err != nil {
 					return err
 				}
-				if printableKey(doc.Key) == doc.Key {
+				if printable(doc.Key) == doc.Key {
 					keys = append(keys, doc.Key)
 				}
 			}

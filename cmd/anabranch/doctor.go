@@ -86,7 +86,7 @@ func (a *app) printReport(r node.Report) error {
 		if len(r.Problems) > 0 {
 			state = "NOT SOUND"
 		}
-		fmt.Fprintf(w, "%s: %s: %s, %s, %s, digest %s\n", printableKey(r.Space), state, list(r.Documents, "document", "documents"),
+		fmt.Fprintf(w, "%s: %s: %s, %s, %s, digest %s\n", printable(r.Space), state, list(r.Documents, "document", "documents"),
 			list(r.LogEntries, "log entry", "log entries"), list(r.FeedEntries, "feed entry", "feed entries"), r.Digest)
 		if r.Repaired > 0 {
 			fmt.Fprintf(w, "  %s repaired\n", list(int64(r.Repaired), "problem", "problems"))
@@ -96,7 +96,7 @@ func (a *app) printReport(r node.Report) error {
 			if p.Derived {
 				kind = "repairable"
 			}
-			fmt.Fprintf(w, "  %s: %s: %s\n", kind, p.What, printableKey(p.Where))
+			fmt.Fprintf(w, "  %s: %s: %s\n", kind, p.What, printable(p.Where))
 		}
 		if r.Suppressed > 0 {
 			fmt.Fprintf(w, "  and %d more\n", r.Suppressed)

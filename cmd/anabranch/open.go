@@ -18,30 +18,39 @@ import (
 
 // openNode returns the node that serves the store, or opens the store itself. A store that does not exist is made
 // if create says so, and is node.ErrNoStore otherwise.
-//
-// Another command may have the store open for a moment: that is waited for (setting lock-wait).
-func (a *app) openNode(ctx context.Context, create bool) (node.Node, error) {
+func (a *app) openNode(ctx context.Context, create bool) (n node.Node, err error) {
 	dir := a.cfg.Dir()
-	giveUp := time.Now().Add(a.cfg.Duration("lock-wait"))
-	for {
+	err = a.waitForStore(ctx, func() error {
 		client, err := control.Dial(ctx, dir)
 		if err == nil {
-			return client, nil
+			n = client
+			return nil
 		}
 		if !errors.Is(err, control.ErrNoNode) {
-			return nil, err
+			return err
 		}
 		if !create && !storeExists(dir) {
-			return nil, fmt.Errorf("%w in %s: the first `anabranch put`, `import` or `serve` makes one; name another directory with --dir", node.ErrNoStore, dir)
+			return fmt.Errorf("%w in %s: the first `anabranch put`, `import` or `serve` makes one; name another directory with --dir", node.ErrNoStore, dir)
 		}
-		n, err := a.openStore(dir)
+		n, err = a.openStore(dir)
+		return err
+	})
+	return n, err
+}
+
+// waitForStore calls open again while another process has the store open: a command has it for a moment only. The setting lock-wait says how
+// long to try.
+func (a *app) waitForStore(ctx context.Context, open func() error) error {
+	giveUp := time.Now().Add(a.cfg.Duration("lock-wait"))
+	for {
+		err := open()
 		if !errors.Is(err, store.ErrInUse) || !time.Now().Before(giveUp) {
-			return n, err
+			return err
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

@@ -172,9 +172,9 @@ func (a *app) list(ctx context.Context, n node.Node, o node.ScanOptions) error {
 		case a.wantsJSON():
 			err = encodeLine(out, doc)
 		case o.KeysOnly:
-			_, err = fmt.Fprintln(out, printableKey(doc.Key))
+			_, err = fmt.Fprintln(out, printable(doc.Key))
 		default:
-			_, err = fmt.Fprintf(out, "%s\t%s\n", printableKey(doc.Key), doc.Doc)
+			_, err = fmt.Fprintf(out, "%s\t%s\n", printable(doc.Key), doc.Doc)
 		}
 		if err != nil {
 			return err
@@ -224,10 +224,10 @@ func (a *app) watch(ctx context.Context, n node.Node, o node.WatchOptions, limit
 		}
 		err = a.print(e, func(w io.Writer) {
 			if e.Deleted {
-				fmt.Fprintf(w, "%s\tdeleted\n", printableKey(e.Key))
+				fmt.Fprintf(w, "%s\tdeleted\n", printable(e.Key))
 				return
 			}
-			fmt.Fprintf(w, "%s\t%s\n", printableKey(e.Key), e.Doc)
+			fmt.Fprintf(w, "%s\t%s\n", printable(e.Key), e.Doc)
 		})
 		if err != nil {
 			return err

@@ -176,10 +176,10 @@ func writeFinding(w io.Writer, f replay.Finding) {
 	last := ""
 	for i, d := range f.Differences {
 		if i == 0 || d.Key != last {
-			fmt.Fprintf(w, "  %s\n", printableKey(d.Key))
+			fmt.Fprintf(w, "  %s\n", printable(d.Key))
 			last = d.Key
 		}
-		fmt.Fprintf(w, "    %s: %s, and should be %s\n", printableKey(orDash(d.Path.String())), trace.ShowValue(d.Got), trace.ShowValue(d.Want))
+		fmt.Fprintf(w, "    %s: %s, and should be %s\n", printable(orDash(d.Path.String())), trace.ShowValue(d.Got), trace.ShowValue(d.Want))
 	}
 	if f.Documents > 0 {
 		fmt.Fprintf(w, "  %s in all\n", list(int64(f.Documents), "document differs", "documents differ"))

@@ -43,11 +43,17 @@ otherwise; 0.0.0.0:7420 is every interface, port 0 any free port.`,
 
 func (a *app) serve(ctx context.Context) error {
 	dir := a.cfg.Dir()
-	if c, err := control.Dial(ctx, dir); err == nil {
-		return errors.Join(a.alreadyServed(ctx, c), c.Close())
-	}
-	r, err := a.openReplica(dir)
-	if err != nil {
+	var r *replica.Replica
+	var served error // which is not waited for: the other node means to stay
+	err := a.waitForStore(ctx, func() (err error) {
+		if c, err := control.Dial(ctx, dir); err == nil {
+			served = errors.Join(a.alreadyServed(ctx, c), c.Close())
+			return nil
+		}
+		r, err = a.openReplica(dir)
+		return err
+	})
+	if err = errors.Join(err, served); err != nil {
 		return err
 	}
 	local := node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true})

@@ -58,7 +58,7 @@ func printStatus(w io.Writer, st node.Status) {
 	}
 	t := newTable("SPACE", "DOCUMENTS", "DIGEST", "PEER", "STATE", "PENDING", "LAST ERROR")
 	for _, s := range st.Spaces {
-		name, documents, digest := printableKey(s.Name), fmt.Sprint(s.Documents), s.Digest
+		name, documents, digest := printable(s.Name), fmt.Sprint(s.Documents), s.Digest
 		if !s.Closed {
 			digest += " (incomplete)"
 		}
@@ -66,7 +66,7 @@ func printStatus(w io.Writer, st node.Status) {
 			t.row(name, documents, digest)
 		}
 		for _, p := range s.Peers {
-			t.row(name, documents, digest, shortID(p.Peer), spacePeerState(p), fmt.Sprint(p.Pending), p.LastError)
+			t.row(name, documents, digest, shortID(p.Peer), spacePeerState(p), fmt.Sprint(p.Pending), printable(p.LastError))
 			name, documents, digest = "", "", ""
 		}
 	}
@@ -134,7 +134,7 @@ func (a *app) printPeers(peers []node.Peer) error {
 			since = p.Since.Local().Format(time.DateTime)
 		}
 		skew := (time.Duration(p.SkewMS) * time.Millisecond).String()
-		t.row(orDash(p.ID), p.Address, state, since, bytesText(int64(p.Sent)), bytesText(int64(p.Received)), skew, p.LastError)
+		t.row(orDash(p.ID), p.Address, state, since, bytesText(int64(p.Sent)), bytesText(int64(p.Received)), skew, printable(p.LastError))
 	}
 	if a.wantsJSON() {
 		return nil

@@ -37,15 +37,15 @@ func orDash(s string) string {
 	return s
 }
 
-// printableKey returns a key as it is if it can stand on a line, and else quoted, so that a key from a peer cannot
+// printable returns a text as it is if it can stand on a line, and else quoted, so that a text from a peer cannot
 // steer the terminal or pretend to be several.
-func printableKey(key string) string {
-	for _, r := range key {
+func printable(text string) string {
+	for _, r := range text {
 		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			return strconv.Quote(key)
+			return strconv.Quote(text)
 		}
 	}
-	return key
+	return text
 }
 
 func newLineWriter(w io.Writer) *bufio.Writer { return bufio.NewWriterSize(w, 32<<10) }

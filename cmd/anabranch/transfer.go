@@ -198,7 +198,7 @@ func (a *app) export(ctx context.Context, n node.Node, e exporter) error {
 	defer f.Close()
 	if earlier.lines > 0 {
 		e.o.After = earlier.key
-		fmt.Fprintf(a.stderr, "going on behind %s, the last of %s in %s\n", printableKey(earlier.key), list(earlier.lines, "document", "documents"), partial)
+		fmt.Fprintf(a.stderr, "going on behind %s, the last of %s in %s\n", printable(earlier.key), list(earlier.lines, "document", "documents"), partial)
 	}
 	count, err := a.writeRecords(ctx, n, e, f)
 	if err == nil {
