@@ -22,9 +22,12 @@ type backup struct {
 func (s *simulation) fault() {
 	n := s.someNode()
 	if f := s.nodes[s.plan.fragile]; s.plan.restores == restoredBadly && !f.isDown && !f.isAbsent && s.chance(0.6) {
-		if s.chance(0.3) {
+		switch {
+		case f.self == 0 && len(f.poisoned) > 0 && s.plan.crashes && s.chance(0.5):
+			s.crash(f) // it must not forget its doubt
+		case s.chance(0.3):
 			f.takeBackup()
-		} else {
+		default:
 			s.restore(f)
 		}
 		return

@@ -18,6 +18,7 @@ const (
 	RelayedDeltas        // sent as they were received
 	CombinedDeltas       // several own transactions in one
 	BuiltDeltas          // made from the log
+	PartialDeltas        // of these, ended early
 	Messages             // handed to a session
 	SiblingsSeen         // cells with several live entries
 	OpenStates           // replicas met while not closed
@@ -62,7 +63,7 @@ const firstFault = LinksUp
 
 var kindNames = [numKinds]string{
 	"steps", "transactions", "empty transactions", "re-issued writes", "large documents", "merges", "known deltas",
-	"relayed deltas", "combined deltas", "built deltas", "messages", "siblings seen", "open states", "closed checks",
+	"relayed deltas", "combined deltas", "built deltas", "partial deltas", "messages", "siblings seen", "open states", "closed checks",
 	"quiet checks", "verifications", "equal digests", "differing digests", "links up", "links broken", "broken with frames",
 	"partitions", "partitions healed", "late joins", "frames lost", "frames repeated", "frames reordered", "stale deltas",
 	"gaps refused", "clock refused", "held retried", "sessions ended", "crashes before persist", "crashes after persist",

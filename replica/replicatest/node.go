@@ -332,7 +332,7 @@ func (r *replica) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Del
 		return nil, err
 	}
 	defer snap.Close()
-	built, err := docstore.Build(snap, spaceNumber(r.space), origin, from, to, r.durable.horizon)
+	built, err := docstore.Build(snap, spaceNumber(r.space), origin, from, s.shorten(r, origin, from, to), r.durable.horizon)
 	if err != nil {
 		return nil, err
 	}
@@ -340,4 +340,22 @@ func (r *replica) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Del
 	s.counts[BuiltDeltas]++
 	s.load(r, d, r.disk)
 	return d, nil
+}
+
+// shorten returns the end of a first part of a range, now and then, as when all of it would not fit into one frame.
+func (s *simulation) shorten(r *replica, origin crdt.ReplicaID, from, to hlc.Time) hlc.Time {
+	if s.chance(0.5) {
+		return to
+	}
+	var ends []hlc.Time
+	for _, t := range s.oracles[r.space].txs {
+		if d := t.dot; t.status == durable && d.Replica == origin && d.Time > from && d.Time < to {
+			ends = append(ends, d.Time)
+		}
+	}
+	if len(ends) == 0 {
+		return to
+	}
+	s.counts[PartialDeltas]++
+	return ends[s.rng.IntN(len(ends))]
 }

@@ -30,6 +30,10 @@ func (s *simulation) transact(r *replica) {
 		s.failf("node %d: clock: %v", n.index, err)
 		return
 	}
+	if seen := r.state.Horizon().Max(); at <= seen {
+		s.failf("node %d: a transaction at %s is not later than %s, which its author has seen", n.index, at, seen)
+		return
+	}
 	n.identify()
 	w := &write{sim: s, r: r, event: s.event(crdt.Dot{Replica: n.self, Time: at})}
 	w.tx = r.state.Begin(over, w.event)
