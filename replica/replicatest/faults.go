@@ -23,7 +23,7 @@ func (s *simulation) fault() {
 	n := s.someNode()
 	if f := s.nodes[s.plan.fragile]; s.plan.restores == restoredBadly && !f.isDown && !f.isAbsent && s.chance(0.6) {
 		switch {
-		case f.self == 0 && len(f.poisoned) > 0 && s.plan.crashes && s.chance(0.5):
+		case f.self == 0 && len(f.poisoned) > 0 && s.plan.crashes:
 			s.crash(f) // it must not forget its doubt
 		case s.chance(0.3):
 			f.takeBackup()

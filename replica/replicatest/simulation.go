@@ -142,7 +142,7 @@ func (s *simulation) chance(p float64) bool { return s.rng.Float64() < p }
 
 func (s *simulation) someTransaction() {
 	n := s.someNode()
-	if n.self == 0 && len(n.poisoned) > 0 && s.chance(0.8) {
+	if n.self == 0 && len(n.poisoned) > 0 && s.chance(0.95) {
 		return // it has to remember its doubt for a while, without the fresh ReplicaID that a write brings
 	}
 	if !n.isDown && !n.isSuspect() {
