@@ -33,6 +33,8 @@ type Options struct {
 	Progress func(done, total int)
 	Logger   *slog.Logger // of the replicas; nil: silent
 
+	// most is how many lines are run, for tests; 0: all.
+	most int
 	// disturb is called after the ops of a line and before the comparison, by tests.
 	disturb func(line int, m *member) error
 }

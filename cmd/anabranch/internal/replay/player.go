@@ -69,6 +69,9 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(p.dir)) }()
 	}
+	if o.most > 0 {
+		p.index.Lines = p.index.Lines[:min(o.most, len(p.index.Lines))]
+	}
 	p.prepare()
 	defer func() { err = errors.Join(err, p.closeAll()) }()
 	began := time.Now()
