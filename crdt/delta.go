@@ -10,8 +10,8 @@ type Delta struct {
 	Origin ReplicaID
 	From   hlc.Time
 	To     hlc.Time
-	// Horizon is the encoder's horizon for Origin and for every replica that the cells name: the writes whose
-	// effects the cells may already show.
+	// Horizon is the encoder's horizon for Origin, and names writes that are left out of the cells: what the cells may
+	// already show the effects of, beside the dots that they name themselves.
 	Horizon   VersionVector
 	Documents []DocumentDelta // sorted by key, one for each document
 }

@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
 	"github.com/anabranch-db/anabranch/replica/memstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
 
@@ -132,7 +134,10 @@ func TestDoubtedIdentityIsReplacedBeforeTheNextWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := r.ReplicaID()
+	r.mu.Lock()
 	r.doubtIdentity("notes", "a test says so")
+	r.mu.Unlock()
+	r.poke()
 	if err := setX(t, s, "a", 2); err != nil {
 		t.Fatal(err)
 	}
@@ -142,5 +147,36 @@ func TestDoubtedIdentityIsReplacedBeforeTheNextWrite(t *testing.T) {
 	doc, err := s.Get(t.Context(), "a")
 	if err != nil || len(doc.Conflicts()) != 0 || doc.Value()["x"] != int64(2) {
 		t.Fatal(doc, err)
+	}
+}
+
+func TestDoubtOfTheIdentityOutlivesACrash(t *testing.T) {
+	st := memstore.New()
+	r, s := openOn(t, st, "a")
+	if err := setX(t, s, "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	id := r.ReplicaID()
+	// A delta of the own replica that names a time beyond what is here: this store went back in time.
+	lost := crdt.Dot{Replica: id, Time: s.durableNow().VV.Get(id) + 1}
+	e := crdt.Entry{Dot: lost, Stamp: lost.Time, Author: id, Value: crdt.IntValue(7)}
+	path, err := crdt.Path{"lost"}.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &liveDelta{message: &protocol.Delta{Delta: crdt.Delta{
+		Origin: id, From: lost.Time - 1, To: lost.Time, Horizon: crdt.NewVersionVector(lost),
+		Documents: []crdt.DocumentDelta{{Key: "b", Cells: codec.AppendCells(nil, []crdt.Field{{Path: path, Cell: crdt.Cell{Live: []crdt.Entry{e}}}})}},
+	}}}
+	if err := s.merge(d); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WaitSynced(t.Context(), Receipt{}, 0); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	again, _ := openOn(t, st.Clone(), "a") // the same undisturbed store, as far as its anchor tells
+	if got := again.ReplicaID(); got == id {
+		t.Fatal("the doubted replica ID came back")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
-	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 // Bounds of the live cache. A peer that falls further behind is served from the log.
@@ -64,26 +63,14 @@ func (f *source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delt
 		return d.message, nil
 	}
 	f.frame = nil
-	snap, horizon, err := s.snapshotAndHorizon()
+	snap, err := s.r.store.Snapshot()
 	if err != nil {
 		return nil, err
 	}
 	defer snap.Close()
-	built, err := docstore.Build(snap, s.number, origin, from, to, horizon)
+	built, err := docstore.Build(snap, s.number, origin, from, to)
 	if err != nil {
 		return nil, err
 	}
 	return &protocol.Delta{Delta: *built}, nil
-}
-
-// snapshotAndHorizon returns a snapshot, and a horizon that is that of the snapshot or of a later moment: what is
-// not published yet may be in the snapshot already.
-func (s *Space) snapshotAndHorizon() (store.Snapshot, crdt.VersionVector, error) {
-	snap, err := s.r.store.Snapshot()
-	if err != nil {
-		return nil, crdt.VersionVector{}, err
-	}
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	return snap, s.state.Horizon().Clone(), nil
 }

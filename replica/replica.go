@@ -268,13 +268,14 @@ func (r *Replica) identify() {
 	docstore.PutIdentity(r.group.batch, docstore.Identity{Replica: r.self, Feed: r.feed, Anchor: r.anchor})
 }
 
-// doubtIdentity gives the present ReplicaID up, because something shows that this store has lost writes of it.
+// doubtIdentity gives the present ReplicaID up, because something shows that this store has lost writes of it. It is
+// called with mu held. The doubt is stored with the next group: after a crash what gave rise to it may be gone,
+// as the lost writes were fetched meanwhile.
 func (r *Replica) doubtIdentity(space, why string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.self == 0 {
 		return
 	}
+	docstore.PutIdentity(r.group.batch, docstore.Identity{Feed: r.feed, Anchor: r.anchor})
 	r.log.Warn("this store has lost writes of its own, as after restoring a backup; it goes on under a new replica ID and fetches them from peers",
 		"space", space, "replica", r.self, "why", why)
 	r.self = 0

@@ -253,14 +253,15 @@ func (ses *session) receive() error {
 func (ses *session) do(step protocol.Step, frame []byte) error {
 	s := ses.space
 	if step.Merge != nil {
-		merged, err := s.merge(&liveDelta{message: step.Merge, frame: frame})
-		if err != nil {
+		if err := s.merge(&liveDelta{message: step.Merge, frame: frame}); err != nil {
 			return ses.refuse(step.Merge, err)
 		}
-		step.LostWrites = step.LostWrites || merged.Foreign
 	}
 	if step.LostWrites {
+		s.r.mu.Lock()
 		s.r.doubtIdentity(s.name, "peer "+ses.conn.peer.Short()+" holds more of it than this store")
+		s.r.mu.Unlock()
+		s.r.poke()
 	}
 	if step.Acked {
 		ses.noteAcked()

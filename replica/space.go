@@ -150,38 +150,36 @@ func (s *Space) run(fn func(tx *Tx) error) (crdt.Dot, *group, error) {
 }
 
 // merge joins a received delta into the newest state. It does not wait until that is durable.
-func (s *Space) merge(d *liveDelta) (docstore.Merged, error) {
+func (s *Space) merge(d *liveDelta) error {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.waitForRoom(); err != nil {
-		return docstore.Merged{}, err
+		return err
 	}
 	over, err := r.overlay()
 	if err != nil {
-		return docstore.Merged{}, err
+		return err
 	}
 	defer over.Snapshot.Close()
 	m, err := s.state.Merge(over, r.group.batch, &d.message.Delta, r.self, r.checkClock)
 	if err != nil || !m.New {
-		return m, err
+		return err
+	}
+	if m.Foreign {
+		r.doubtIdentity(s.name, "a delta of "+d.message.Origin.String()+" names writes of it that are not here")
 	}
 	r.clock.Observe(m.Max)
 	part := r.group.part(s)
 	part.received = append(part.received, d)
 	part.risen.Advance(crdt.Dot{Replica: d.message.Origin, Time: d.message.To})
 	r.poke()
-	return m, nil
+	return nil
 }
 
 // publish makes a committed group known: to sessions first, then to watchers.
 func (s *Space) publish(state durableState, part *groupPart) {
-	var fresh []*liveDelta
-	if len(part.local) > 0 {
-		if d := s.r.makeLive(part.local); d != nil {
-			fresh = append(fresh, d)
-		}
-	}
+	fresh := s.r.makeLive(part.local)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.durable = state
@@ -195,22 +193,30 @@ func (s *Space) publish(state durableState, part *groupPart) {
 	s.changed = make(chan struct{})
 }
 
-// makeLive joins the deltas of a group and frames them, for all peers at once; nil if that cannot be done, in which
-// case peers are served from the log.
-func (r *Replica) makeLive(deltas []*crdt.Delta) *liveDelta {
+// makeLive joins the deltas of a group and frames them, for all peers at once. One that cannot be framed is left out:
+// peers are then served from the log.
+func (r *Replica) makeLive(deltas []*crdt.Delta) []*liveDelta {
 	if r.cfg.Transport == nil {
 		return nil
 	}
-	joined, err := docstore.Combine(deltas)
-	if err != nil {
-		r.log.Error("deltas of own transactions cannot be joined", "error", err)
-		return nil
+	var live []*liveDelta
+	for len(deltas) > 0 {
+		n := 1 // deltas of one ReplicaID; within a group it changes at most now and then
+		for n < len(deltas) && deltas[n].Origin == deltas[0].Origin {
+			n++
+		}
+		joined, err := docstore.Combine(deltas[:n])
+		deltas = deltas[n:]
+		if err != nil {
+			r.log.Error("deltas of own transactions cannot be joined", "error", err)
+			continue
+		}
+		d := &liveDelta{message: &protocol.Delta{Delta: *joined}}
+		if d.frame, err = r.cfg.Transport.Marshal(nil, d.message); err == nil { // else it is too large: the log gives it in parts
+			live = append(live, d)
+		}
 	}
-	d := &liveDelta{message: &protocol.Delta{Delta: *joined}}
-	if d.frame, err = r.cfg.Transport.Marshal(nil, d.message); err != nil {
-		return nil // too large for one frame: the log gives it in smaller ones
-	}
-	return d
+	return live
 }
 
 func (s *Space) durableNow() durableState {

@@ -97,9 +97,9 @@ func BenchmarkSetField(b *testing.B) {
 
 func BenchmarkBuildDelta(b *testing.B) {
 	b.ReportAllocs()
-	s, snap := benchSpace(b, benchStore(b))
+	_, snap := benchSpace(b, benchStore(b))
 	for b.Loop() {
-		if d, err := Build(snap, 1, 1, 0, benchDocs, s.Horizon()); err != nil || len(d.Documents) != benchDocs {
+		if d, err := Build(snap, 1, 1, 0, benchDocs); err != nil || len(d.Documents) != benchDocs {
 			b.Fatal(d, err)
 		}
 	}
@@ -108,8 +108,8 @@ func BenchmarkBuildDelta(b *testing.B) {
 
 func BenchmarkMergeNewDocuments(b *testing.B) {
 	b.ReportAllocs()
-	source, from := benchSpace(b, benchStore(b))
-	d, err := Build(from, 1, 1, 0, benchDocs, source.Horizon())
+	_, from := benchSpace(b, benchStore(b))
+	d, err := Build(from, 1, 1, 0, benchDocs)
 	if err != nil {
 		b.Fatal(err)
 	}

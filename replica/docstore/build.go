@@ -19,22 +19,27 @@ const (
 )
 
 // Build makes a delta of the transactions of origin in (from, to], or in a first part of that range if it is
-// long: never a part of a transaction. It reads one snapshot; horizon is the space's horizon at that moment or later.
+// long: never a part of a transaction. Everything is of the snapshot, the horizon too: one that is not durable could
+// name writes that a crash takes back, and who has seen it would wait for them for ever.
 //
 // It takes just the cells that refer to a dot of origin in the range. What those transactions did in other
 // cells has since been replaced or removed by later writes, whose own deltas carry those cells whole.
-func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.Time, horizon crdt.VersionVector) (*crdt.Delta, error) {
+func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.Time) (*crdt.Delta, error) {
+	horizon, err := horizonOf(r, space, origin)
+	if err != nil {
+		return nil, err
+	}
 	for limit := buildRecords; ; limit = max(1, limit/4) {
 		records, end, err := logged(r, space, origin, from, to, limit)
 		if err != nil {
 			return nil, err
 		}
 		d := &crdt.Delta{Origin: origin, From: from, To: end}
-		d.Horizon.Advance(crdt.Dot{Replica: origin, Time: horizon.Get(origin)})
-		ok, err := fill(r, space, d, records, horizon, false)
+		d.Horizon.Advance(crdt.Dot{Replica: origin, Time: horizon})
+		ok, err := fill(r, space, d, records, false)
 		if err == nil && !ok && limit == 1 {
 			d.Documents = nil
-			_, err = fill(r, space, d, records, horizon, true)
+			_, err = fill(r, space, d, records, true)
 			ok = true
 		}
 		if err != nil || ok {
@@ -87,7 +92,7 @@ func logged(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.
 // the cells in range. It reports false if that comes to more than a frame should hold. A lean delta is made of one
 // transaction whose cells do not fit into a frame because of all the siblings in them: it leaves those out, and
 // so is never much larger than the transaction was.
-func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, horizon crdt.VersionVector, lean bool) (bool, error) {
+func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, lean bool) (bool, error) {
 	size, count := 0, 0
 	for i := 0; i < len(records); {
 		key := records[i].key
@@ -95,7 +100,7 @@ func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, h
 		for i+n < len(records) && records[i+n].key == key {
 			n++
 		}
-		cells, err := cellsInRange(r, space, d, records[i:i+n], horizon, lean)
+		cells, err := cellsInRange(r, space, d, records[i:i+n], lean)
 		if err != nil {
 			return false, fmt.Errorf("read document %q for a delta: %w", key, err)
 		}
@@ -114,7 +119,7 @@ func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, h
 }
 
 // cellsInRange returns the packed cells of one document that refer to a dot in the range of d.
-func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, horizon crdt.VersionVector, lean bool) ([]byte, error) {
+func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, lean bool) ([]byte, error) {
 	var fields []crdt.Field
 	for _, name := range records {
 		cells, err := recordCells(r, space, name)
@@ -130,7 +135,6 @@ func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recor
 		}
 		for _, f := range all {
 			if f.Cell.Refers(d.Origin, d.From, d.To) {
-				nameIn(&d.Horizon, horizon, f.Cell)
 				if lean {
 					f.Cell = withoutOthers(f.Cell, d)
 				}
@@ -145,12 +149,14 @@ func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recor
 }
 
 // withoutOthers leaves out the entries of other writers. What is left is a state that the cell could have had before they
-// came; they have deltas of their own, and the horizon names them.
+// came, but for what they replaced: they have deltas of their own, and the horizon names them.
 func withoutOthers(c crdt.Cell, d *crdt.Delta) crdt.Cell {
 	own := crdt.Cell{Observed: c.Observed}
 	for _, e := range c.Live {
 		if inRange(d, e.Dot) {
 			own.Live = append(own.Live, e)
+		} else {
+			d.Horizon.Advance(e.Dot)
 		}
 	}
 	return own

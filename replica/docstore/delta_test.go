@@ -28,7 +28,7 @@ func (n *node) setMany(at hlc.Time, documents int) *crdt.Delta {
 
 func (n *node) build(r crdt.ReplicaID, from, to hlc.Time) *crdt.Delta {
 	n.t.Helper()
-	d, err := Build(n.snapshot(), 1, r, from, to, n.space.Horizon())
+	d, err := Build(n.snapshot(), 1, r, from, to)
 	if err != nil {
 		n.t.Fatal(err)
 	}

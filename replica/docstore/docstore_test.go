@@ -104,7 +104,7 @@ func (n *node) pull(o *node) {
 	n.t.Helper()
 	for d := range o.space.VV().Clone().All() {
 		for n.space.VV().Get(d.Replica) < d.Time {
-			delta, err := Build(o.snapshot(), 1, d.Replica, n.space.VV().Get(d.Replica), d.Time, o.space.Horizon())
+			delta, err := Build(o.snapshot(), 1, d.Replica, n.space.VV().Get(d.Replica), d.Time)
 			if err != nil {
 				n.t.Fatal(err)
 			}

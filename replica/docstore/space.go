@@ -83,6 +83,18 @@ func (s *Space) loadVectorEntry(e store.Entry) error {
 	return nil
 }
 
+// horizonOf returns one entry of the horizon as a snapshot has it.
+func horizonOf(r Reader, space uint32, replica crdt.ReplicaID) (hlc.Time, error) {
+	key := vectorKey(space, replica)
+	value, ok, err := r.Get(key)
+	if err != nil || !ok {
+		return 0, err
+	}
+	var s Space
+	err = s.loadVectorEntry(store.Entry{Key: key, Value: value})
+	return s.horizon.Get(replica), err
+}
+
 // Flush writes what changed of the meta data since the last Flush. It belongs into the same batch as the
 // changes themselves, so that a crash leaves all or none.
 func (s *Space) Flush(b *store.Batch) {

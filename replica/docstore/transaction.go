@@ -177,27 +177,6 @@ func (t *Transaction) Commit(b *store.Batch) (*crdt.Delta, error) {
 		o.apply(b)
 	}
 	s.incorporate(dot)
-	delta.Horizon = s.horizonOf(dot.Replica, outcomes)
+	delta.Horizon.Advance(crdt.Dot{Replica: dot.Replica, Time: s.horizon.Get(dot.Replica)})
 	return delta, nil
-}
-
-// horizonOf returns the entries of the horizon for origin and for the replicas that the changed cells name: a
-// receiver must not think itself closed while the effects of writes that it lacks may show.
-func (s *Space) horizonOf(origin crdt.ReplicaID, outcomes []*outcome) crdt.VersionVector {
-	h := crdt.NewVersionVector(crdt.Dot{Replica: origin, Time: s.horizon.Get(origin)})
-	for _, o := range outcomes {
-		for _, f := range o.changed {
-			nameIn(&h, s.horizon, f.Cell)
-		}
-	}
-	return h
-}
-
-func nameIn(h *crdt.VersionVector, horizon crdt.VersionVector, c crdt.Cell) {
-	for _, e := range c.Live {
-		h.Advance(crdt.Dot{Replica: e.Dot.Replica, Time: horizon.Get(e.Dot.Replica)})
-	}
-	for d := range c.Observed.All() {
-		h.Advance(crdt.Dot{Replica: d.Replica, Time: horizon.Get(d.Replica)})
-	}
 }

@@ -332,7 +332,7 @@ func (r *replica) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Del
 		return nil, err
 	}
 	defer snap.Close()
-	built, err := docstore.Build(snap, spaceNumber(r.space), origin, from, s.shorten(r, origin, from, to), r.durable.horizon)
+	built, err := docstore.Build(snap, spaceNumber(r.space), origin, from, s.shorten(r, origin, from, to))
 	if err != nil {
 		return nil, err
 	}
