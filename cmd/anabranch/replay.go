@@ -145,12 +145,12 @@ func writeReplay(w io.Writer, r *replay.Result) {
 		rows.row(name, strings.TrimSpace(list(int64(n), one, many)+more))
 	}
 	count("lines", r.Lines, "line", "lines", fmt.Sprintf(", %s, %s", list(int64(r.Ops), "op", "ops"), list(int64(r.Transactions), "transaction", "transactions")))
-	count("replicas", r.Replicas, "replica", "replicas", fmt.Sprintf(" and %d helpers, on %s stores over %s", r.Keepers+r.Couriers, r.Store, r.Transport))
+	count("replicas", r.Replicas, "replica", "replicas", fmt.Sprintf(" and %s, on %s stores over %s", list(int64(r.Keepers+r.Couriers), "helper", "helpers"), r.Store, r.Transport))
 	count("syncs", r.Syncs, "sync", "syncs", ", "+bytesText(int64(r.Bytes))+" exchanged")
 	count("conflicts", r.Conflicts, "value", "values", " hidden by a newer one right after a merge")
 	count("documents", r.Documents, "document", "documents", ", "+list(int64(r.Fields), "field", "fields"))
 	rows.row("digest", orDash(r.Digest))
-	rows.row("took", fmt.Sprintf("%.1f s", r.Took.Seconds()))
+	rows.row("took", fmt.Sprintf("%.2f s", r.Took.Seconds()))
 	rows.row("")
 	verdict := func(name string, bad, of int, compared bool) {
 		switch {
