@@ -120,6 +120,7 @@ func newBenchNodeCommand() *cobra.Command {
 		Args:   noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a := appOf(cmd)
+			go tendMemory(cmd.Context()) // as in serve; it ends with the command
 			return bench.ServeNode(cmd.Context(), a.stdin, a.stdout)
 		},
 	}

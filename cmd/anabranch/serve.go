@@ -56,6 +56,7 @@ func (a *app) serve(ctx context.Context) error {
 	if err = errors.Join(err, served); err != nil {
 		return err
 	}
+	go tendMemory(ctx)
 	local := node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true})
 	return errors.Join(a.serveNode(ctx, local), local.Close())
 }

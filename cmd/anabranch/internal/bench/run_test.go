@@ -69,8 +69,8 @@ func TestRunMeasuresEveryFigure(t *testing.T) {
 		}
 	}
 	exact := map[string]float64{
-		"different fields: edits lost": 0,
-		"the same field: edits lost":   0,
+		"different fields: edits lost":                              0,
+		"the same field: edits lost":                                0,
 		"different fields: edits readable as conflicts, both nodes": 0,
 		"the same field: edits readable as conflicts, both nodes":   2 * minDocs / 10,
 	}
