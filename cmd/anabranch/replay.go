@@ -165,7 +165,7 @@ func writeReplay(w io.Writer, r *replay.Result) {
 	verdict("state after each line", r.LinesDiffering, r.Lines, true)
 	verdict("final documents", r.FinalDiffering, max(r.Documents, r.FinalDiffering), r.Final != "")
 	verdict("replicas in the end", r.ReplicasDiffering, r.Replicas, true)
-	rows.write(w)
+	_ = rows.write(w) // the command's output keeps its first error
 	for _, f := range r.Findings {
 		writeFinding(w, f)
 	}

@@ -133,7 +133,7 @@ func (p *simProgress) update(r replicatest.Report) {
 	}
 	p.last = now
 	if p.json {
-		encodeLine(p.w, map[string]any{"runs": r.Runs, "failed": len(r.Failed), "seconds": r.Elapsed.Seconds(), "seeds_per_second": r.SeedsPerSecond()})
+		_ = encodeLine(p.w, map[string]any{"runs": r.Runs, "failed": len(r.Failed), "seconds": r.Elapsed.Seconds(), "seeds_per_second": r.SeedsPerSecond()})
 		return
 	}
 	fmt.Fprintf(p.w, "\r\x1b[K%d seeds, %.0f a second, %d failed", r.Runs, r.SeedsPerSecond(), len(r.Failed))

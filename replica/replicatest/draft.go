@@ -43,8 +43,6 @@ func (v *view) write(value crdt.Value) {
 	v.killed, v.writes, v.value = v.before, true, value
 }
 
-func (v *view) isLive() bool { return v.writes || len(v.killed) < len(v.before) }
-
 // set is Set and SetLeaves: leaves take the place of the subtree at p and of every value on the way to it.
 func (d *draft) set(key string, p crdt.PathKey, leaves []crdt.Leaf) {
 	for _, c := range d.oracle.docs[key] {

@@ -34,7 +34,7 @@ type simulation struct {
 const startMillis = 1_700_000_000_000
 
 // Failure says at which seed and step a simulation went wrong.
-type Failure struct {
+type Failure struct { //nolint:errname // it is what a run returns first, and an error second
 	Seed uint64
 	Step int64
 	Text string
@@ -58,7 +58,7 @@ func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
 	s.begin()
 	for i := range s.plan.steps {
 		if s.failure != nil {
-			return
+			return s.counts, s.failure
 		}
 		if i == s.plan.pause {
 			s.settle()
@@ -66,7 +66,7 @@ func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
 		s.step()
 	}
 	s.settle()
-	return
+	return s.counts, s.failure
 }
 
 func (s *simulation) begin() {

@@ -17,7 +17,7 @@ type Difference struct {
 	Got  *crdt.Value // nil: it is not there
 }
 
-// Diff compares got with want. It returns at most most differences, those of the first documents, sorted by key and
+// Diff compares got with want. It returns no more than most differences, those of the first documents, sorted by key and
 // path, and how many documents differ.
 func Diff(want, got State, most int) (differences []Difference, documents int) {
 	keys := slices.Collect(maps.Keys(want))

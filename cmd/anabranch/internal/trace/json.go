@@ -156,7 +156,8 @@ func inMember(name string, err error) error { return within("."+name, err) }
 func inElement(i int, err error) error      { return within(fmt.Sprintf("[%d]", i), err) }
 
 func within(at string, err error) error {
-	if inner, ok := err.(*pathError); ok {
+	var inner *pathError
+	if errors.As(err, &inner) {
 		return &pathError{at + inner.at, inner.err}
 	}
 	return &pathError{at, err}

@@ -108,9 +108,9 @@ func (r *Reader) readLine() ([]byte, error) {
 		}
 		r.buf = append(r.buf, part...)
 		switch {
-		case err == nil, err == io.EOF && len(r.buf) > 0:
+		case err == nil, errors.Is(err, io.EOF) && len(r.buf) > 0:
 			return bytes.TrimRight(r.buf, "\r\n"), nil
-		case err != bufio.ErrBufferFull:
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, err
 		}
 	}
