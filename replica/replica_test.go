@@ -270,7 +270,18 @@ func TestReplicasConvergeAndKeepConflicts(t *testing.T) {
 	if a, b := show(t, p.sa, "todo/1"), show(t, p.sb, "todo/1"); a != b || !strings.Contains(a, "corner") {
 		t.Fatalf("%s and %s", a, b)
 	}
-	set(t, p.sa, "todo/1", "title", "both") // having seen both, it settles the conflict
+	update(t, p.sa, func(tx *replica.Tx) { // having seen both, it settles the conflict
+		doc := tx.Doc("todo/1")
+		conflicts, err := doc.Conflicts(crdt.Path{"title"})
+		if elsewhere, err := doc.Conflicts(crdt.Path{"shop"}); err != nil || len(elsewhere) != 0 {
+			t.Errorf("conflicts at a field without: %v %v", elsewhere, err)
+		}
+		shown, ok, gerr := doc.Get(crdt.Path{"title"})
+		if err != nil || gerr != nil || !ok || len(conflicts) != 1 {
+			t.Fatalf("%v %v, %v %v", shown, gerr, conflicts, err)
+		}
+		doc.Set(crdt.Path{"title"}, fmt.Sprint(shown, " and ", conflicts[0].Value.Any()))
+	})
 	p.level(t)
 	doc, _ := p.sb.Get(t.Context(), "todo/1")
 	if n := len(doc.Conflicts()); n != 0 {

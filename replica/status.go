@@ -48,7 +48,11 @@ func (ses *session) noteLevel() {
 	s := ses.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.peerState(ses.conn.peer).level = level
+	st := s.peerState(ses.conn.peer)
+	st.level = level
+	if level { // whatever went wrong is over
+		st.lastError, st.errorAt = "", time.Time{}
+	}
 }
 
 func (ses *session) noteAcked() {
@@ -178,13 +182,18 @@ type PeerSpaceStatus struct {
 // MaxCounted bounds the counting of pending and known log entries, so that asking for a status is cheap.
 const MaxCounted = 100_000
 
-// Status describes the space. Cost: counting what each peer lacks, up to MaxCounted keys for each.
-func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
+// Summary is Status without the peers. It reads nothing from the store, so it costs the same for every space.
+func (s *Space) Summary() SpaceStatus {
 	d := s.durableNow()
-	st := SpaceStatus{
+	return SpaceStatus{
 		Name: s.name, Documents: d.documents, Vector: d.VV, Horizon: d.horizon, Stable: d.Stable,
 		Digest: d.Digest, Closed: d.Closed, Cursor: Cursor{s.r.feed, d.arrival},
 	}
+}
+
+// Status describes the space. Cost: counting what each peer has and lacks, up to MaxCounted keys for each.
+func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
+	st := s.Summary()
 	s.mu.Lock()
 	peers := make(map[PeerID]struct{})
 	for p := range s.acked {
@@ -196,7 +205,7 @@ func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
 	s.mu.Unlock()
 	err := s.view(ctx, func(snap store.Snapshot) error {
 		for p := range peers {
-			ps, err := s.peerStatus(ctx, snap, p, d.VV)
+			ps, err := s.peerStatus(ctx, snap, p, st.Vector)
 			if err != nil {
 				return err
 			}

@@ -135,6 +135,28 @@ func (d *TxDoc) Get(p crdt.Path) (v any, ok bool, err error) {
 	return v, ok, err
 }
 
+// Conflicts returns the values at path p and below that were written concurrently and do not show. Writing the field, or
+// removing it, in this transaction settles exactly these: one that arrives meanwhile stays.
+func (d *TxDoc) Conflicts(p crdt.Path) (conflicts []crdt.Conflict, err error) {
+	err = d.tx.do("read "+p.String()+" of", d.key, func() error {
+		at, err := p.Pack()
+		if err != nil {
+			return err
+		}
+		doc, err := d.tx.t.View(d.key, "")
+		if err != nil {
+			return err
+		}
+		for _, c := range doc.Conflicts() {
+			if at.Contains(c.Path) {
+				conflicts = append(conflicts, c)
+			}
+		}
+		return nil
+	})
+	return conflicts, err
+}
+
 // Exists reports whether the document has any field.
 func (d *TxDoc) Exists() (ok bool, err error) {
 	err = d.tx.do("read", d.key, func() error {
