@@ -166,6 +166,7 @@ func (s *Session) receiveRefusal(m *Refusal) Step {
 	}
 	if m.Code == RefusedClock {
 		s.held[m.Origin] = struct{}{}
+		delete(s.behind, m.Origin)
 	}
 	s.markBehind(m.Origin)
 	return Step{Refused: m}
