@@ -254,6 +254,9 @@ func (s *Session) Next(src Source) (Message, error) {
 	if m, err := s.nextDelta(src); m != nil || err != nil {
 		return m, err
 	}
+	if m := s.nextAck(); m != nil { // the peer may hold by now what was to be sent, and then was not told of it
+		return m, nil
+	}
 	if s.compare && s.met && s.IsLevel() {
 		s.compare = false
 		return &Level{VectorHash: crdt.VectorHash(s.local.VV), Digest: s.local.Digest, Closed: s.local.Closed}, nil
