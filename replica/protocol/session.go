@@ -74,6 +74,7 @@ type Session struct {
 	refusals []*Refusal                  // to send; one an origin, at most maxRefusals
 	unacked  map[crdt.ReplicaID]struct{} // entries of local.VV that the peer may not know of
 	behind   map[crdt.ReplicaID]struct{} // origins of which the peer may lack something
+	last     crdt.ReplicaID              // the origin of which a delta was sent last
 	held     map[crdt.ReplicaID]struct{} // origins that the peer refused for their clock
 	compare  bool                        // send a Level once there is nothing else to send
 }
@@ -292,7 +293,7 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 		return nil, nil
 	}
 	for len(s.behind) > 0 {
-		r := least(s.behind)
+		r := following(s.behind, s.last)
 		from, to := s.sent.Get(r), s.local.VV.Get(r)
 		if from >= to {
 			delete(s.behind, r)
@@ -305,6 +306,7 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 		if d.Origin != r || d.From > from || d.To <= from || d.To > to {
 			return nil, fmt.Errorf("the log of %s gave (%s, %s] of %s where something of (%s, %s] was asked for", r, d.From, d.To, d.Origin, from, to)
 		}
+		s.last = r
 		end := crdt.Dot{Replica: r, Time: d.To}
 		s.sent.Advance(end)
 		s.told.Advance(end)
@@ -316,16 +318,23 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 	return nil, nil
 }
 
-// least returns the smallest ID, so that what is sent next never depends on the order of a map.
-func least(ids map[crdt.ReplicaID]struct{}) crdt.ReplicaID {
-	first := true
-	var low crdt.ReplicaID
+// following returns the smallest ID that is greater than last, or else the smallest: origins take turns, so that one
+// that writes more than the connection takes does not hold up the others. What is sent next never depends on the
+// order of a map.
+func following(ids map[crdt.ReplicaID]struct{}, last crdt.ReplicaID) crdt.ReplicaID {
+	var least, next crdt.ReplicaID // zero is no replica
 	for r := range ids {
-		if first || r < low {
-			low, first = r, false
+		if least == 0 || r < least {
+			least = r
+		}
+		if r > last && (next == 0 || r < next) {
+			next = r
 		}
 	}
-	return low
+	if next == 0 {
+		return least
+	}
+	return next
 }
 
 func sortedIDs(ids map[crdt.ReplicaID]struct{}) []crdt.ReplicaID {
