@@ -111,7 +111,7 @@ func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, l
 		d.Documents = append(d.Documents, crdt.DocumentDelta{Key: key, Cells: cells})
 		size += len(key) + len(cells)
 		count += codec.Count(cells)
-		if !lean && (size > maxBuildBytes || count > crdt.MaxDeltaFields) {
+		if !lean && (size > maxBuildBytes || count > crdt.MaxDeltaFields || len(d.Documents) > crdt.MaxTransactionDocuments) {
 			return false, nil
 		}
 	}

@@ -81,6 +81,28 @@ func TestBuildEndsBetweenTransactions(t *testing.T) {
 	}
 }
 
+// A frame takes crdt.MaxTransactionDocuments documents.
+func TestBuildKeepsToTheDocumentsOfAFrame(t *testing.T) {
+	a := newNode(t, 1)
+	a.setMany(10, buildRecords-1)
+	a.write(11, func(tx *Transaction) error {
+		p := mustPack(t, crdt.Path{"x"})
+		for i := range crdt.MaxTransactionDocuments {
+			if err := tx.SetLeaves(fmt.Sprintf("e%04d", i), p, []crdt.Leaf{{Path: p, Value: crdt.IntValue(1)}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for from := hlc.Time(0); from < 11; {
+		d := a.build(1, from, 11)
+		if n := len(d.Documents); n > crdt.MaxTransactionDocuments || n == 0 {
+			t.Fatalf("a delta of %d documents, (%d, %d]", n, d.From, d.To)
+		}
+		from = d.To
+	}
+}
+
 func TestBuildSendsOnlyCellsOfTheRange(t *testing.T) {
 	a, b := newNode(t, 1), newNode(t, 2)
 	a.set(10, "d", "early", "1")
