@@ -15,6 +15,7 @@ const (
 	kindVector    = 'v' // space, replica → its times in vv, stable and horizon
 	kindDocument  = 'd' // space, document key → record: all cells, or where the chunks are
 	kindDirectory = 'i' // space, document key → where each chunk of a large document begins
+	kindPiece     = 'j' // space, length of the document key, document key, number → a piece of a directory too large for one value
 	kindChunk     = 'c' // space, length of the document key, document key, first path → cells
 	kindSegment   = 'g' // as the chunk, then a number → a piece of a chunk that is too large for one value
 	kindLog       = 'l' // space, replica, time, document key, first path of the chunk, length of the document key
@@ -36,6 +37,14 @@ func documentKey(space uint32, key string) []byte {
 
 func directoryKey(space uint32, key string) []byte {
 	return append(spaceKey(kindDirectory, space, len(key)), key...)
+}
+
+// pieceKey names the i-th piece of a document's directory.
+func pieceKey(space uint32, key string, i int) []byte {
+	k := spaceKey(kindPiece, space, 4+len(key))
+	k = binary.BigEndian.AppendUint16(k, uint16(len(key)))
+	k = append(k, key...)
+	return binary.BigEndian.AppendUint16(k, uint16(i))
 }
 
 // chunkKey keeps the chunks of one document together, in the order of their paths.

@@ -76,17 +76,9 @@ func (s *Space) openRecord(r Reader, key string, k, value []byte) (*openDoc, err
 }
 
 func (d *openDoc) openDirectory() error {
-	k := directoryKey(d.space.number, d.key)
-	value, ok, err := d.from.Get(k)
+	starts, err := readDirectory(d.from, d.space.number, d.key)
 	if err != nil {
 		return fmt.Errorf("read the directory of document %q: %w", d.key, err)
-	}
-	if !ok {
-		return fmt.Errorf("read document %q: %w: its directory is missing", d.key, ErrCorrupt)
-	}
-	starts, err := parseDirectory(k, value)
-	if err != nil {
-		return err
 	}
 	d.parts = make([]part, len(starts))
 	for i, s := range starts {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-
-	"github.com/anabranch-db/anabranch/crdt"
 )
 
 // ErrCorrupt says that something stored does not parse or does not match its checksum.
@@ -93,42 +91,4 @@ func flag(on bool) byte {
 		return 1
 	}
 	return 0
-}
-
-// packDirectory lists where each chunk begins. The first begins at the empty path.
-func packDirectory(key []byte, starts []crdt.PathKey) []byte {
-	b := binary.AppendUvarint(make([]byte, 4, 256), uint64(len(starts)))
-	for _, s := range starts {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
-	}
-	return seal(key, b)
-}
-
-func parseDirectory(key, value []byte) ([]crdt.PathKey, error) {
-	b, err := unseal(key, value)
-	if err != nil {
-		return nil, err
-	}
-	n, size := binary.Uvarint(b)
-	if size <= 0 || n == 0 || n > uint64(len(b)) {
-		return nil, fmt.Errorf("%w: directory %q has no count", ErrCorrupt, key)
-	}
-	text := string(b[size:])
-	starts := make([]crdt.PathKey, 0, n)
-	for i := range n {
-		length, size := binary.Uvarint([]byte(text[:min(len(text), binary.MaxVarintLen64)]))
-		if size <= 0 || length > uint64(len(text)-size) {
-			return nil, fmt.Errorf("%w: directory %q is cut short at chunk %d", ErrCorrupt, key, i)
-		}
-		start := crdt.PathKey(text[size : size+int(length)])
-		if i == 0 && start != "" || i > 0 && start <= starts[i-1] {
-			return nil, fmt.Errorf("%w: directory %q is out of order at chunk %d", ErrCorrupt, key, i)
-		}
-		starts, text = append(starts, start), text[size+int(length):]
-	}
-	if text != "" {
-		return nil, fmt.Errorf("%w: directory %q has %d bytes too many", ErrCorrupt, key, len(text))
-	}
-	return starts, nil
 }

@@ -139,8 +139,7 @@ func (o *outcome) writeChunks(dirty []int) error {
 		starts = append(starts, d.parts[next].start)
 	}
 	if !d.chunked || len(starts) != len(d.parts) {
-		key := directoryKey(d.space.number, d.key)
-		o.put(key, packDirectory(key, starts))
+		o.putDirectory(starts)
 	}
 	return nil
 }
