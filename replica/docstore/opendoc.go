@@ -137,6 +137,20 @@ func (d *openDoc) loadAround(p crdt.PathKey) error {
 	return d.loadSubtree(p)
 }
 
+// loadRivals loads the maps that contain p and that a value stands against: the newest entry anywhere in such a map
+// decides whether the map shows.
+func (d *openDoc) loadRivals(p crdt.PathKey) error {
+	for above := p; above != ""; {
+		above = above.Parent()
+		if len(d.doc.Cell(above).Live) > 0 {
+			if err := d.loadSubtree(above); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (d *openDoc) loadAll() error { return d.loadSubtree("") }
 
 func liveness(c crdt.Cell) int64 {

@@ -125,12 +125,15 @@ func (t *Transaction) Replace(key string, leaves []crdt.Leaf) error {
 	return nil
 }
 
-// View returns the document as the transaction sees it, with at least what is above, at and below p loaded. It must
-// not be changed.
+// View returns the document as the transaction sees it, with all loaded that decides what shows at p and below: what is
+// above, at and below p, and, under a value above p, the whole map that it competes with. It must not be changed.
 func (t *Transaction) View(key string, p crdt.PathKey) (*crdt.Document, error) {
 	d, err := t.open(key)
 	if err == nil {
 		err = d.loadAround(p)
+	}
+	if err == nil {
+		err = d.loadRivals(p)
 	}
 	if err != nil {
 		return nil, err
