@@ -40,8 +40,14 @@ var pendingKey = []byte{ownKeys, 'p'}
 
 func (s *Store) redoPath() string { return filepath.Join(s.opts.Dir, redoName) }
 
-// writeLarge commits a batch through the redo file.
+// writeLarge commits a batch through the redo file. The file is durable at once, whatever the mode, so the commits before
+// it must be, too: a redo file of commit 63 is of no use to a store that has lost what followed commit 27.
 func (s *Store) writeLarge(ts uint64, b *store.Batch) error {
+	if s.opts.Sync != SyncAlways {
+		if err := s.sync(); err != nil {
+			return err
+		}
+	}
 	if err := writeFile(s.redoPath(), packRedo(ts, b)); err != nil {
 		return fmt.Errorf("write the redo file: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/anabranch-db/anabranch/replica/store"
 )
@@ -194,5 +195,38 @@ func TestRedoFileOfTruncatedOrChangedBytesIsRefused(t *testing.T) {
 		if _, _, err := parseRedo(changed); err == nil {
 			t.Errorf("changed at %d: no error", i)
 		}
+	}
+}
+
+// A redo file is durable when it is written. If the commits before it were not, a power cut would leave a redo file that
+// does not follow the last commit, and the store would not open.
+func TestLargeCommitFirstSyncsWhatCameBefore(t *testing.T) {
+	for _, mode := range []SyncMode{SyncInterval, SyncNever} {
+		t.Run(mode.String(), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "s")
+			s, err := Open(Options{Dir: dir, Sync: mode, Interval: time.Hour, MemTableBytes: minMemTableBytes})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			var b store.Batch
+			b.Put([]byte("before"), []byte("x"))
+			if err := s.Commit(&b); err != nil {
+				t.Fatal(err)
+			}
+			if !s.dirty.Load() {
+				t.Fatal("the commit was synced at once")
+			}
+			// The redo file cannot be written, so the large commit gets just as far as that.
+			if err := os.Mkdir(s.redoPath()+".tmp", 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Commit(largeBatch()); !errors.Is(err, store.ErrReadOnly) {
+				t.Fatalf("the large commit ends with %v", err)
+			}
+			if s.dirty.Load() {
+				t.Error("the redo file would have been written before the commits that it follows were synced")
+			}
+		})
 	}
 }
