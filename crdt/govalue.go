@@ -214,6 +214,33 @@ func (f *flattener) leaf(v Value) error {
 	return nil
 }
 
+// CheckLeaves reports what is wrong with leaves for Document.SetLeaves at p: the order, a path or a value that no parser
+// would read again. Leaves and the JSON parsers return none that are wrong; it is for leaves that were made by hand.
+func CheckLeaves(p PathKey, leaves []Leaf) error {
+	for i, l := range leaves {
+		err := l.Path.Check()
+		switch {
+		case err != nil:
+		case !p.Contains(l.Path):
+			err = fmt.Errorf("%w: leaf %.120q is outside %.120q", ErrPath, l.Path.String(), p.String())
+		case i > 0 && l.Path <= leaves[i-1].Path:
+			err = fmt.Errorf("%w: leaf %.120q is out of order", ErrPath, l.Path.String())
+		case i > 0 && leaves[i-1].Path.Contains(l.Path):
+			err = fmt.Errorf("%w: leaf %.120q is below another", ErrPath, l.Path.String())
+		case l.Value.kind == Map:
+			err = fmt.Errorf("%w: at %.120q: a map must be given as the leaves below", ErrValue, l.Path.String())
+		default:
+			if err = checkValue(l.Value); err != nil {
+				err = fmt.Errorf("at %.120q: %w", l.Path.String(), err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkValue checks what a caller of the constructors may have got wrong, and the size.
 func checkValue(v Value) (err error) {
 	if size := v.PackedSize(); size > MaxValueBytes {

@@ -66,6 +66,9 @@ func (d *TxDoc) Set(p crdt.Path, v any) error {
 func (d *TxDoc) SetLeaves(p crdt.Path, leaves []crdt.Leaf) error {
 	return d.tx.do("set "+p.String()+" of", d.key, func() error {
 		at, err := p.Pack()
+		if err == nil {
+			err = crdt.CheckLeaves(at, leaves)
+		}
 		if err != nil {
 			return err
 		}
@@ -102,11 +105,14 @@ func (d *TxDoc) Increment(p crdt.Path, n int64) error {
 func (d *TxDoc) Replace(v any) error {
 	return d.tx.do("replace", d.key, func() error {
 		leaves, ok := v.([]crdt.Leaf)
-		if !ok {
-			var err error
-			if leaves, err = crdt.Leaves("", v); err != nil {
-				return err
-			}
+		var err error
+		if ok {
+			err = crdt.CheckLeaves("", leaves)
+		} else {
+			leaves, err = crdt.Leaves("", v)
+		}
+		if err != nil {
+			return err
 		}
 		return d.tx.t.Replace(d.key, leaves)
 	})
