@@ -89,9 +89,9 @@ func (r *Replica) commitLoop() {
 		for r.commitGroup() {
 		}
 		r.mu.Lock()
-		closed := r.closed
+		over := r.closed && r.group.isEmpty() // what came between the last group and Close is still waited for
 		r.mu.Unlock()
-		if closed {
+		if over {
 			return
 		}
 	}
