@@ -111,7 +111,10 @@ func (r *Replica) commitGroup() bool {
 	for s := range g.spaces {
 		s.state.Flush(g.batch)
 		states[s] = s.snapshotState(r.self)
-		s.storeAcked(g.batch, false)
+	}
+	limit := g.batch.Bytes() + ackedBytes
+	for s := range g.spaces {
+		s.storeAcked(g.batch, limit, false)
 	}
 	r.inFlight = g
 	r.roomy.Broadcast()
@@ -171,16 +174,29 @@ func (r *Replica) giveUp(g *group, err error) {
 // (pending counts after a restart): a session begins with the peer's own word.
 const ackedInterval = 2 * time.Second
 
-// storeAcked adds the vectors that peers have acknowledged of a space to a batch, if that was not done just
-// now. It is called with mu held.
-func (s *Space) storeAcked(b *store.Batch, always bool) {
+// ackedBytes bounds how much of them goes into one commit, so that what matters finds room there; the rest comes later.
+const ackedBytes = 1 << 20
+
+// storeAcked adds the vectors that peers have acknowledged of a space to a batch, up to a size of that, if it was not
+// done just now. It is called with mu held.
+func (s *Space) storeAcked(b *store.Batch, limit int, always bool) {
 	now := s.r.cfg.Now()
 	if !always && now.Sub(s.ackedStored).Abs() < ackedInterval {
 		return
 	}
 	s.ackedStored = now
-	for peer, vv := range s.takeDirtyAcked() {
-		docstore.PutAcked(b, s.number, peer, vv)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for peer := range s.ackDirty {
+		if b.Bytes() >= limit {
+			return
+		}
+		if vv, ok := s.acked[peer]; ok {
+			docstore.PutAcked(b, s.number, peer, vv)
+		} else {
+			docstore.ForgetAcked(b, s.number, peer)
+		}
+		delete(s.ackDirty, peer)
 	}
 }
 

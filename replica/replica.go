@@ -173,8 +173,9 @@ func (r *Replica) Close() error {
 		r.wg.Wait()
 		r.mu.Lock()
 		r.closed = true
+		limit := r.group.batch.Bytes() + ackedBytes
 		for _, s := range r.spaces {
-			s.storeAcked(r.group.batch, true)
+			s.storeAcked(r.group.batch, limit, true)
 		}
 		r.roomy.Broadcast()
 		r.mu.Unlock()

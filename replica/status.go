@@ -62,24 +62,24 @@ func (ses *session) noteAcked() {
 	s, peer := ses.space, ses.conn.peer
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, known := s.acked[peer]; !known && len(s.acked) >= maxPeersKept {
+		s.forgetAcked()
+	}
 	s.acked[peer] = vv
 	s.ackDirty[peer] = struct{}{}
 	close(s.ackMoved)
 	s.ackMoved = make(chan struct{})
 }
 
-func (s *Space) takeDirtyAcked() map[PeerID]crdt.VersionVector {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.ackDirty) == 0 {
-		return nil
+// forgetAcked makes room for the vector of another peer. It is called with mu held.
+func (s *Space) forgetAcked() {
+	for p := range s.acked {
+		if st := s.status[p]; st == nil || st.connected == 0 {
+			delete(s.acked, p)
+			s.ackDirty[p] = struct{}{}
+			return
+		}
 	}
-	dirty := make(map[PeerID]crdt.VersionVector, len(s.ackDirty))
-	for p := range s.ackDirty {
-		dirty[p] = s.acked[p]
-	}
-	clear(s.ackDirty)
-	return dirty
 }
 
 func (ses *session) noteError(err error) {

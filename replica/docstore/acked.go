@@ -13,11 +13,17 @@ func ackedKey(space uint32, p protocol.PeerID) []byte {
 	return append(spaceKey(kindAcked, space, len(p)), p[:]...)
 }
 
-// PutAcked stores what a peer acknowledged.
+// PutAcked stores what a peer acknowledged. A vector that is too large for a value is not stored: it only informs, and a
+// peer can make up as many replicas as it likes.
 func PutAcked(b *store.Batch, space uint32, p protocol.PeerID, vv crdt.VersionVector) {
 	key := ackedKey(space, p)
-	b.Put(key, seal(key, codec.AppendVector(make([]byte, 4), vv)))
+	if v := codec.AppendVector(make([]byte, 4), vv); len(v) <= store.MaxValueBytes {
+		b.Put(key, seal(key, v))
+	}
 }
+
+// ForgetAcked forgets what a peer acknowledged.
+func ForgetAcked(b *store.Batch, space uint32, p protocol.PeerID) { b.Delete(ackedKey(space, p)) }
 
 // Acked returns what each peer acknowledged, as it was stored last.
 func Acked(r store.Snapshot, space uint32) (map[protocol.PeerID]crdt.VersionVector, error) {
