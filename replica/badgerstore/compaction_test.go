@@ -97,7 +97,12 @@ func TestCompactionKeepsWhatSnapshotsSeeAndNoMore(t *testing.T) {
 	if n := versions(t, s, "k"); n < 3 {
 		t.Errorf("%d versions with three snapshots open", n)
 	}
-	compact(t, s)
+	// A compaction that Badger began before the snapshots closed keeps what they saw; those after it need not.
+	for range 5 {
+		if compact(t, s); versions(t, s, "k") == 1 && versions(t, s, "gone") == 0 {
+			break
+		}
+	}
 	if n := versions(t, s, "k"); n != 1 {
 		t.Errorf("%d versions are left with no snapshot open", n)
 	}
