@@ -11,6 +11,7 @@ FUZZ_TIME=${FUZZ_TIME:-5s}           # for each fuzz target
 LAW_CASES=${LAW_CASES:-20000}        # for each property of the lattice
 SIM_SEEDS=${SIM_SEEDS:-2000}         # simulator runs
 RACE_SIM_SEEDS=${RACE_SIM_SEEDS:-100} # simulator runs under the race detector
+POWER_CUTS=${POWER_CUTS:-3}
 KILL_ROUNDS=${KILL_ROUNDS:-50}        # kill -9 rounds, of .ci/deep only: the gate leaves the number to the test
 TEST_TIMEOUT=${TEST_TIMEOUT:-15m}    # for the tests of one package
 
@@ -91,7 +92,15 @@ stage_fuzz() { # each fuzz target for $FUZZ_TIME
 
 stage_kill() { # kill -9 of a node while it acknowledges writes, $KILL_ROUNDS rounds
   need_package ./cmd/anabranch
-  ANABRANCH_KILL_ROUNDS=$KILL_ROUNDS go test -count=1 -timeout "$TEST_TIMEOUT" -run 'Kill' ./cmd/anabranch/...
+  go test -count=1 -timeout "$TEST_TIMEOUT" -run KilledNode ./cmd/anabranch -args -kills="$KILL_ROUNDS"
+}
+
+stage_power() { # power cuts of a node that writes, $POWER_CUTS of them; as root
+  ANABRANCH_POWER_CUTS=$POWER_CUTS go test -count=1 -timeout "$TEST_TIMEOUT" -run TestPowerCut ./cmd/anabranch
+}
+
+stage_replay() { # the whole real histories, on every store and transport
+  ANABRANCH_REPLAY=all go test -count=1 -timeout "$TEST_TIMEOUT" -run TestRealHistories ./cmd/anabranch/internal/replay
 }
 
 stage_client() { # the TypeScript client: types, tests, bundle
