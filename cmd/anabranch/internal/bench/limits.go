@@ -18,9 +18,6 @@ type limits struct {
 	cancel    context.CancelFunc
 }
 
-// entriesPerDocument is what one new document comes to in either engine: document, log and feed.
-const entriesPerDocument = 3
-
 // store writes the entries of so many documents, in synced transactions of walkDocs documents.
 func (*limits) store(a limitArgs) (limitResult, error) {
 	db, err := badger.OpenManaged(idealOptions(a.Dir, true))

@@ -22,7 +22,7 @@ func processUsage() (usage, error) {
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &ru); err != nil {
 		return usage{}, err
 	}
-	u := usage{CPU: ru.Utime.Nano() + ru.Stime.Nano(), PeakBytes: int64(ru.Maxrss) << 10}
+	u := usage{CPU: ru.Utime.Nano() + ru.Stime.Nano(), PeakBytes: ru.Maxrss << 10}
 	if n, ok := highWater(); ok {
 		u.PeakBytes = n
 	}

@@ -3,7 +3,7 @@
 //
 //	oslo ── lima          each writes alone          oslo ── lima
 //	   \   /       cut    oslo    lima      heal        \   /
-//	  nairobi               and nairobi               nairobi
+//	  nairobi                and nairobi           with nairobi
 //
 // The nodes are those of package replica with default settings: each commit is synced to disk, each node has an
 // identity of its own and admits the other two by their peer IDs. What is special is their socket (cable), which loses

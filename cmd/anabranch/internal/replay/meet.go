@@ -33,9 +33,7 @@ func (p *player) meet(ctx context.Context) error {
 		if err := p.sync(ctx, m, hub, hub.vector, true); err != nil {
 			return err
 		}
-		if err := hub.note(ctx); err != nil {
-			return err
-		}
+		hub.note()
 	}
 	digest, err := p.checkHub(ctx, hub)
 	if err != nil {

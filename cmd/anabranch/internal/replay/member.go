@@ -119,8 +119,4 @@ func (p *player) dismiss(m *member) error {
 }
 
 // note remembers what the replica holds now. Nothing may be under way.
-func (m *member) note(ctx context.Context) error {
-	st := m.space.Summary()
-	m.vector = st.Vector
-	return nil
-}
+func (m *member) note() { m.vector = m.space.Summary().Vector }

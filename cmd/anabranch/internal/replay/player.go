@@ -206,9 +206,7 @@ func (p *player) gather(ctx context.Context, m *member, e *entry) (crdt.VersionV
 
 // settle checks a replica after its line, and notes what it holds.
 func (p *player) settle(ctx context.Context, m *member, e *entry, want crdt.VersionVector) error {
-	if err := m.note(ctx); err != nil {
-		return err
-	}
+	m.note()
 	m.at = e.at
 	p.vectors[e.at] = m.vector
 	if err := p.drop(e.at); err != nil {

@@ -34,7 +34,8 @@ func (p *player) sync(ctx context.Context, m, holder *member, vv crdt.VersionVec
 	if err != nil {
 		return err
 	}
-	return m.note(ctx)
+	m.note()
+	return nil
 }
 
 // lastErrors says what a replica reports of its peers.
