@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -202,14 +203,21 @@ func (p *cutProcess) run(word string, times int, moment time.Duration) {
 	}
 }
 
-// cut cuts the power. The process may go on for a moment without its disk; nothing that it acknowledges then is true.
-func (p *cutProcess) cut(grace time.Duration) {
+// cut cuts the power. With stop the process is stopped before, so that what it has acknowledged is known to the last write; but then what it
+// asked of the system comes to its end, and no sync is cut in two. Without, it may go on for a moment without its disk.
+func (p *cutProcess) cut(stop bool, grace time.Duration) {
 	d := p.disk
 	d.t.Helper()
+	if stop {
+		p.stop()
+		grace = 0
+	}
 	how := uint32(noLogFlush)
+	e := cutLine{What: "cut", Before: d.ledgerSize()}
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, p.root.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&how))); errno != 0 {
 		d.t.Skipf("not tested: power cuts need ext4's shutdown: %v", errno)
 	}
+	e.After = d.ledgerSize()
 	for over := time.After(grace); grace > 0; {
 		select {
 		case _, ok := <-p.lines:
@@ -221,10 +229,57 @@ func (p *cutProcess) cut(grace time.Duration) {
 		}
 	}
 	p.end()
+	if err := e.appendTo(d.ledger); err != nil {
+		d.t.Fatal(err)
+	}
 	os.Remove(d.evidence)
 	if out, err := exec.Command("cp", "--sparse=always", d.image, d.evidence).CombinedOutput(); err != nil {
 		d.t.Fatalf("%v: %s", err, out)
 	}
+}
+
+// stop stops the process and returns when none of its threads runs, in the system neither; or when it has ended.
+func (p *cutProcess) stop() {
+	d := p.disk
+	d.t.Helper()
+	if err := p.Process.Signal(unix.SIGSTOP); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		d.t.Fatal(err)
+	}
+	for giveUp := time.Now().Add(patience); p.running(); <-time.After(time.Millisecond) {
+		if time.Now().After(giveUp) {
+			d.t.Fatalf("the process has not stopped in %s", patience)
+		}
+	}
+}
+
+// running says whether a thread is neither stopped nor ended.
+func (p *cutProcess) running() bool {
+	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Process.Pid))
+	if err != nil {
+		p.disk.t.Fatal(err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // that thread has ended
+		}
+		_, after, _ := strings.Cut(string(text), ") ") // the name before it may hold anything
+		if !strings.HasPrefix(after, "T") && !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X") {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *cutDisk) ledgerSize() int64 {
+	fi, err := os.Stat(d.ledger)
+	if errors.Is(err, fs.ErrNotExist) { // cut before its beginning
+		return 0
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return fi.Size()
 }
 
 // end ends the process, and returns when its disk is unmounted.

@@ -5,8 +5,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -20,7 +22,7 @@ import (
 
 // cutLine is one line of the ledger.
 type cutLine struct {
-	What   string   `json:"what"` // try, ack, synced, seen
+	What   string   `json:"what"` // try, ack, synced, seen, cut
 	N      int64    `json:"n,omitempty"`
 	Writer int      `json:"writer"`
 	Keys   []string `json:"keys,omitempty"`
@@ -28,6 +30,11 @@ type cutLine struct {
 	Dot    crdt.Dot `json:"dot,omitzero"`
 
 	Seen *cutContents `json:"seen,omitempty"`
+
+	// How long the ledger was right before and right after the power was cut. What was acknowledged in between is in doubt: an
+	// fsync that is under way in that moment may come back without an error, which it never does when there is no power.
+	Before int64 `json:"before,omitempty"`
+	After  int64 `json:"after,omitempty"`
 }
 
 // cutContents is what a store showed.
@@ -49,7 +56,10 @@ type cutBody struct {
 type cutWrite struct {
 	cutLine
 
-	acked, synced bool
+	tried, ackedAt int64 // where in the ledger
+	acked, synced  bool
+	late           bool // begun and acknowledged when there was no disk any more
+	doubt          bool // acknowledged in the moment of the cut
 }
 
 // cutLedger is a ledger as read from its file.
@@ -59,40 +69,85 @@ type cutLedger struct {
 	seen   *cutContents // at the opening before
 }
 
+func openCutLedger(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+}
+
+func (e cutLine) writeTo(f *os.File) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return err
+}
+
+// appendTo adds a line behind the last whole one.
+func (e cutLine) appendTo(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if whole := bytes.LastIndexByte(text, '\n') + 1; whole < len(text) {
+		if err := os.Truncate(path, int64(whole)); err != nil {
+			return err
+		}
+	}
+	f, err := openCutLedger(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return e.writeTo(f)
+}
+
 func readCutLedger(path string) (*cutLedger, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	l := &cutLedger{writes: make(map[int64]*cutWrite)}
+	at := int64(0)
 	for line := range bytes.Lines(text) {
-		if line[len(line)-1] != '\n' {
-			break // killed within the line: nothing was done upon it
-		}
+		at += int64(len(line))
 		var e cutLine
 		if err := json.Unmarshal(line, &e); err != nil {
 			return nil, fmt.Errorf("%s: %w in %q", path, err, line)
 		}
-		switch e.What {
-		case "try":
-			l.writes[e.N] = &cutWrite{cutLine: e}
-			l.last = max(l.last, e.N)
-		case "ack":
-			l.writes[e.N].acked, l.writes[e.N].Dot = true, e.Dot
-		case "synced":
-			l.writes[e.N].synced = true
-		case "seen":
-			l.seen = e.Seen
-		}
+		l.add(e, at)
 	}
 	return l, nil
+}
+
+// add adds the line that ends at this offset.
+func (l *cutLedger) add(e cutLine, at int64) {
+	w := l.writes[e.N]
+	switch e.What {
+	case "try":
+		l.writes[e.N] = &cutWrite{cutLine: e, tried: at}
+		l.last = max(l.last, e.N)
+	case "ack":
+		w.acked, w.ackedAt, w.Dot = true, at, e.Dot
+	case "synced":
+		w.synced = true
+	case "seen":
+		l.seen = e.Seen
+	case "cut":
+		for _, w := range l.writes {
+			w.late = w.late || w.acked && w.tried > e.After
+			w.doubt = w.doubt || w.acked && w.ackedAt > e.Before
+			w.acked = w.acked && w.ackedAt <= e.Before
+		}
+	}
 }
 
 // cutVerdict is what the comparison of a store with the ledger says.
 type cutVerdict struct {
 	Acked  int     `json:"acked"`
 	Lost   []int64 `json:"lost"`   // acknowledged writes that the store does not have
-	Synced []int64 `json:"synced"` // those of them that a peer acknowledged
+	Synced []int64 `json:"synced"` // writes acknowledged by a peer that the store does not have
+	Late   []int64 `json:"late"`   // writes begun and acknowledged when there was no disk any more
+	Doubt  int     `json:"doubt"`  // writes acknowledged in the moment of a cut that the store does not have
 	// Wrong: what no loss explains. Other writes are missing than the newest of a replica, half a transaction is there, a
 	// body is not the one that was written, or what was there at the last opening is not there now.
 	Wrong []string `json:"wrong"`
@@ -107,6 +162,15 @@ func (l *cutLedger) judge(c cutContents) cutVerdict {
 	least, counted, tried := make(map[string]int64), make(map[int]int64), make(map[int]int64)
 	for n, w := range l.writes {
 		tried[w.Writer]++
+		if w.late {
+			v.Late = append(v.Late, n)
+		}
+		if w.synced && !vv.Covers(w.Dot) {
+			v.Synced = append(v.Synced, n)
+		}
+		if w.doubt && !vv.Covers(w.Dot) {
+			v.Doubt++
+		}
 		if !w.acked {
 			continue
 		}
@@ -120,9 +184,6 @@ func (l *cutLedger) judge(c cutContents) cutVerdict {
 		}
 		tried[w.Writer]-- // it must not be there
 		v.Lost = append(v.Lost, n)
-		if w.synced {
-			v.Synced = append(v.Synced, n)
-		}
 	}
 	for key, n := range least {
 		if got := c.Shown[key].N; got < n {
@@ -137,8 +198,9 @@ func (l *cutLedger) judge(c cutContents) cutVerdict {
 			wrong("writer %d has %d transactions in its counter, not %d to %d", writer, got, counted[writer], n)
 		}
 	}
-	slices.Sort(v.Lost)
-	slices.Sort(v.Synced)
+	for _, list := range [][]int64{v.Lost, v.Synced, v.Late} {
+		slices.Sort(list)
+	}
 	return v
 }
 

@@ -141,7 +141,7 @@ func (n *cutNode) mount() error {
 func (n *cutNode) store() string { return filepath.Join(n.Mount, "store") }
 
 func (n *cutNode) run(ctx context.Context) (err error) {
-	if n.ledger, err = os.OpenFile(n.Ledger, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600); err != nil {
+	if n.ledger, err = openCutLedger(n.Ledger); err != nil {
 		return err
 	}
 	r, err := n.open()
@@ -252,14 +252,7 @@ func (n *cutNode) contents(ctx context.Context) (cutContents, error) {
 	return c, nil
 }
 
-func (n *cutNode) note(e cutLine) error {
-	line, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	_, err = n.ledger.Write(append(line, '\n'))
-	return err
-}
+func (n *cutNode) note(e cutLine) error { return e.writeTo(n.ledger) }
 
 // write has all writers write until one fails, which is when the power is gone.
 func (n *cutNode) write(ctx context.Context) error {
