@@ -1,9 +1,7 @@
 package protocol
 
 import (
-	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -41,19 +39,5 @@ func TestOriginRefusedForItsClockWaitsAlsoWithMoreOfItToSend(t *testing.T) {
 	s.RetryHeld()
 	if got, want := nextPiece(t, s), show(delta(replicaA, 0, 1)); got != want {
 		t.Fatalf("sent %s, want %s", got, want)
-	}
-}
-
-func TestTextOfARefusalIsCutBetweenCharacters(t *testing.T) {
-	s := opened(t, State{}, Vectors{})
-	drain(t, s)
-	s.Refuse(delta(replicaA, 0, 1), RefusedMalformed, "x"+strings.Repeat("ä", MaxRefusalText))
-	m, err := s.Next(wholeLog{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := m.(*Refusal).Text
-	if len(text) > MaxRefusalText || len(text) < MaxRefusalText-4 || !utf8.ValidString(text) {
-		t.Fatalf("a text of %d bytes, UTF-8: %v", len(text), utf8.ValidString(text))
 	}
 }

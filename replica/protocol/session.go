@@ -3,7 +3,6 @@ package protocol
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -185,7 +184,7 @@ func (s *Session) markBehind(r crdt.ReplicaID) {
 func (s *Session) Refuse(d *Delta, code RefusalCode, text string) {
 	refusal := &Refusal{
 		Code: code, Origin: d.Origin, From: d.From, To: d.To,
-		Text: strings.ToValidUTF8(text[:min(len(text), MaxRefusalText)], ""),
+		Text: text[:min(len(text), MaxRefusalText)],
 	}
 	for i, r := range s.refusals {
 		if r.Origin == d.Origin {
