@@ -98,7 +98,7 @@ func runCutNode() int {
 	go func() {
 		for in.Decode(new(any)) == nil {
 		}
-		os.Exit(1)
+		os.Exit(1) //nolint:revive // it is the main of the child
 	}()
 	if err := n.mount(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -334,7 +334,7 @@ func (n *cutNode) writeBack(rng *rand.Rand) error {
 		if err == nil && d.Type().IsRegular() && !strings.HasSuffix(path, ".sock") {
 			files = append(files, path)
 		}
-		return nil //nolint:nilerr // files come and go meanwhile
+		return nil // files come and go meanwhile
 	})
 	f, err := os.Open(files[rng.IntN(len(files))])
 	if errors.Is(err, fs.ErrNotExist) {
