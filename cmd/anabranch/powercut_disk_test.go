@@ -163,9 +163,26 @@ func (p *cutProcess) next() (word, detail string) {
 }
 
 // report waits for a report under this word.
-func (p *cutProcess) report(word string) (r cutReport) {
+func (p *cutProcess) report(word string) cutReport {
 	p.disk.t.Helper()
 	got, detail := p.next()
+	return p.parse(got, word, detail)
+}
+
+// awaitReport is report, whatever the process says before.
+func (p *cutProcess) awaitReport(word string) cutReport {
+	p.disk.t.Helper()
+	for {
+		switch got, detail := p.next(); got {
+		case "ack", "synced":
+		default:
+			return p.parse(got, word, detail)
+		}
+	}
+}
+
+func (p *cutProcess) parse(got, word, detail string) (r cutReport) {
+	p.disk.t.Helper()
 	if got != word {
 		p.end()
 		p.disk.t.Fatalf("boot %d: %q instead of %q; the disk as it was found is %s (with -artifacts it is kept)\n%s",
@@ -212,11 +229,8 @@ func (p *cutProcess) cut(stop bool, grace time.Duration) {
 		p.stop()
 		grace = 0
 	}
-	how := uint32(noLogFlush)
 	e := cutLine{What: "cut", Before: d.ledgerSize()}
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, p.root.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&how))); errno != 0 {
-		d.t.Skipf("not tested: power cuts need ext4's shutdown: %v", errno)
-	}
+	p.shutdown()
 	e.After = d.ledgerSize()
 	for over := time.After(grace); grace > 0; {
 		select {
@@ -235,6 +249,15 @@ func (p *cutProcess) cut(stop bool, grace time.Duration) {
 	os.Remove(d.evidence)
 	if out, err := exec.Command("cp", "--sparse=always", d.image, d.evidence).CombinedOutput(); err != nil {
 		d.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// shutdown takes the device away.
+func (p *cutProcess) shutdown() {
+	p.disk.t.Helper()
+	how := uint32(noLogFlush)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, p.root.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&how))); errno != 0 {
+		p.disk.t.Skipf("not tested: power cuts need ext4's shutdown: %v", errno)
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/anabranch-db/anabranch/net/quicnet"
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/badgerstore"
+	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 // cutSpec tells a process to be the node whose power is cut. The process has a mount namespace of its own: whatever way it
@@ -67,7 +68,7 @@ func init() {
 }
 
 // What the process says on its standard output, a word and perhaps JSON on each line: mounted, ready (with a cutReport),
-// level (with a cutReport), ack, synced, resting, failed, closed.
+// level (with a cutReport), ack, synced, resting, failed, readonly, closed.
 type cutReport struct {
 	cutVerdict
 
@@ -138,7 +139,7 @@ func (n *cutNode) mount() error {
 	return nil
 }
 
-func (n *cutNode) store() string { return filepath.Join(n.Mount, "store") }
+func (n *cutNode) dir() string { return filepath.Join(n.Mount, "store") }
 
 func (n *cutNode) run(ctx context.Context) (err error) {
 	if n.ledger, err = openCutLedger(n.Ledger); err != nil {
@@ -170,7 +171,7 @@ func (n *cutNode) run(ctx context.Context) (err error) {
 	if err := r.Close(); err != nil {
 		return err
 	}
-	if err := badgerstore.VerifyTables(ctx, n.store(), nil); err != nil {
+	if err := badgerstore.VerifyTables(ctx, n.dir(), nil); err != nil {
 		return err
 	}
 	n.say("closed", nil)
@@ -179,7 +180,7 @@ func (n *cutNode) run(ctx context.Context) (err error) {
 
 func (n *cutNode) open() (*replica.Replica, error) {
 	cfg := replica.Config{
-		Dir: n.store(), Sync: n.Sync, SyncInterval: cutInterval, MemTableBytes: cutMemTable,
+		Dir: n.dir(), Sync: n.Sync, SyncInterval: cutInterval, MemTableBytes: cutMemTable,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	}
 	if n.Peer.Addr != "" {
@@ -269,7 +270,29 @@ func (n *cutNode) write(ctx context.Context) error {
 			n.say("resting", nil)
 		}()
 	}
-	return <-failed
+	err := <-failed
+	if errors.Is(err, store.ErrReadOnly) {
+		err = errors.Join(err, n.onlyReads(ctx))
+	}
+	return err
+}
+
+// onlyReads checks what is left of a node whose store has met with an error of the disk.
+func (n *cutNode) onlyReads(ctx context.Context) error {
+	_, err := n.space.Update(ctx, func(tx *replica.Tx) error { return tx.Doc("more").Set(crdt.Path{"n"}, 1) })
+	if !errors.Is(err, store.ErrReadOnly) {
+		return fmt.Errorf("a write after the error ends with %w", err)
+	}
+	c, err := n.contents(ctx)
+	if err != nil {
+		return err
+	}
+	l, err := readCutLedger(n.Ledger)
+	if err != nil {
+		return err
+	}
+	n.say("readonly", cutReport{cutVerdict: l.judge(c)})
+	return nil
 }
 
 func (n *cutNode) writeOnce(ctx context.Context, w int, rng *rand.Rand) error {
@@ -330,7 +353,7 @@ func (n *cutNode) draw(w int, rng *rand.Rand) cutLine {
 // order, so a later page of a log can be on the disk before an earlier one.
 func (n *cutNode) writeBack(rng *rand.Rand) error {
 	files := make([]string, 0, 64)
-	_ = filepath.WalkDir(n.store(), func(path string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(n.dir(), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() && !strings.HasSuffix(path, ".sock") {
 			files = append(files, path)
 		}
