@@ -164,6 +164,9 @@ func (n *cutNode) run(ctx context.Context) (err error) {
 		if err := n.compare(ctx, "level", r.ReplicaID()); err != nil {
 			return err
 		}
+		if err := n.waitForPeer(ctx); err != nil { // or Close may come before what survived here has got there
+			return err
+		}
 	}
 	if !n.Last {
 		return n.write(ctx)
@@ -175,6 +178,20 @@ func (n *cutNode) run(ctx context.Context) (err error) {
 		return err
 	}
 	n.say("closed", nil)
+	return nil
+}
+
+// waitForPeer returns when the peer holds all that is here.
+func (n *cutNode) waitForPeer(ctx context.Context) error {
+	for range time.Tick(10 * time.Millisecond) {
+		st, err := n.space.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(st.Peers, func(p replica.PeerSpaceStatus) bool { return p.Level }) {
+			break
+		}
+	}
 	return nil
 }
 
