@@ -24,7 +24,9 @@ func (c *liveCache) add(d *liveDelta) {
 	if d.frame == nil {
 		return
 	}
-	c.deltas = append(c.deltas, d)
+	// What the documents hold is in the frame, and there it may take a fraction of the memory.
+	m := &protocol.Delta{Delta: crdt.Delta{Origin: d.message.Origin, From: d.message.From, To: d.message.To}}
+	c.deltas = append(c.deltas, &liveDelta{message: m, frame: d.frame})
 	c.bytes += len(d.frame)
 	drop := 0
 	for c.bytes > liveBytes || len(c.deltas)-drop > liveDeltas {
@@ -52,7 +54,7 @@ type source struct {
 	frame []byte // of the delta that was returned last, if it is known
 }
 
-// Delta implements protocol.Source.
+// Delta implements protocol.Source. A delta from the cache comes without documents: its frame has them.
 func (f *source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
 	s := f.space
 	s.mu.Lock()

@@ -17,6 +17,8 @@
 // Then the fields are decoded by explicit calls, each checked for its kind and limits. Every error is a
 // *FrameError that names frame and field.
 //
+// A large frame is sent inside another one, compressed, where that pays (packed_frame.go).
+//
 // What it does not do: packed cells pass through unopened (crdt/codec checks them where they are merged), times are not
 // compared with any clock, and nobody is asked whether a peer may say what it says.
 package wire

@@ -11,6 +11,7 @@ var (
 	ErrValue      = errors.New("value out of range")
 	ErrOrder      = errors.New("not in strictly ascending order")
 	ErrUTF8       = errors.New("it is not UTF-8")
+	ErrPacking    = errors.New("it does not unpack")
 	ErrUnexpected = errors.New("frame does not belong here")
 )
 

@@ -21,6 +21,8 @@ const (
 	TypeAck     Type = 0x12
 	TypeLevel   Type = 0x13
 	TypeRefusal Type = 0x14
+
+	TypePacked Type = 0x24 // any other of a session, compressed
 )
 
 func (t Type) String() string {
@@ -39,12 +41,22 @@ func (t Type) String() string {
 		return "Level"
 	case TypeRefusal:
 		return "Refusal"
+	case TypePacked:
+		return "Packed"
 	}
 	return fmt.Sprintf("type %#02x", uint8(t))
 }
 
-// Marshal appends m as a whole frame. After an error dst is returned as it was.
+// Marshal appends m as a whole frame, packed where that pays. After an error dst is returned as it was.
 func Marshal(dst []byte, m protocol.Message) ([]byte, error) {
+	out, err := appendMessage(dst, m)
+	if err != nil {
+		return out, err
+	}
+	return pack(out, len(dst))
+}
+
+func appendMessage(dst []byte, m protocol.Message) ([]byte, error) {
 	switch m := m.(type) {
 	case *protocol.Vectors:
 		return appendVectors(dst, m)
@@ -78,6 +90,8 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseLevel(body))
 	case TypeRefusal:
 		return message(parseRefusal(body))
+	case TypePacked:
+		return unpack(body)
 	case TypeHello, TypeSpaceOpen:
 		return nil, &FrameError{t, "type", ErrUnexpected}
 	}

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/klauspost/compress/s2"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica/protocol"
@@ -291,12 +294,47 @@ func TestMarshalKeepsTheLimits(t *testing.T) {
 		}
 	}
 	largest := with(doc("a", MaxFrameBytes-19))
+	rand.NewChaCha8([32]byte{}).Read(largest.Documents[0].Cells) // or it would be packed
 	b, err := Marshal(nil, largest)
 	if err != nil || len(b) != MaxFrameBytes {
 		t.Errorf("the largest frame: %d bytes, %v", len(b), err)
 	}
 	if v, err := Unmarshal(b); err != nil || !same(v, largest) {
 		t.Errorf("reading the largest frame: %v", err)
+	}
+}
+
+func TestPackedFrames(t *testing.T) {
+	level := must(t, sample{write: func() ([]byte, error) { return Marshal(nil, &protocol.Level{}) }})[headerBytes:]
+	packed := frameOf(TypePacked, arr(2), u(uint64(len(level))), bin(s2.Encode(nil, level)...))
+	if m, err := Unmarshal(packed); err != nil || !same(m, &protocol.Level{}) {
+		t.Errorf("a small packed frame: %v, %v", m, err)
+	}
+	future := []byte{0x7f, 0x90}
+	if m, err := Unmarshal(frameOf(TypePacked, arr(2), u(2), bin(s2.Encode(nil, future)...))); m != nil || err != nil {
+		t.Errorf("a packed frame of an unknown type: %v, %v, want nil, nil", m, err)
+	}
+	for _, c := range []struct {
+		name  string
+		frame []byte
+		want  error
+	}{
+		{"no block", frameOf(TypePacked, arr(1), u(1)), ErrTruncated},
+		{"empty block", frameOf(TypePacked, arr(2), u(0), bin()), ErrPacking},
+		{"block without a length", frameOf(TypePacked, arr(2), u(0), bin(0xff)), ErrPacking},
+		{"nothing in it", frameOf(TypePacked, arr(2), u(0), bin(0)), ErrValue},
+		{"size too small", frameOf(TypePacked, arr(2), u(uint64(len(level)-1)), bin(s2.Encode(nil, level)...)), ErrValue},
+		{"size too large", frameOf(TypePacked, arr(2), u(uint64(len(level)+1)), bin(s2.Encode(nil, level)...)), ErrValue},
+		{"size of 2^64-1", frameOf(TypePacked, arr(2), u(math.MaxUint64), bin(s2.Encode(nil, level)...)), ErrTooLarge},
+		{"a copy from before the beginning", frameOf(TypePacked, arr(2), u(8), bin(8, 0x15, 9)), ErrPacking},
+		{"packed twice", frameOf(TypePacked, arr(2), u(uint64(len(packed)-headerBytes)), bin(s2.Encode(nil, packed[headerBytes:])...)), ErrUnexpected},
+		{"a frame of another stream", frameOf(TypePacked, arr(2), u(2), bin(s2.Encode(nil, []byte{byte(TypeHello), 0x90})...)), ErrUnexpected},
+		{"a malformed frame in it", frameOf(TypePacked, arr(2), u(2), bin(s2.Encode(nil, []byte{byte(TypeAck), 0x90})...)), ErrTruncated},
+		{"bytes that are not S2", frameOf(TypePacked, arr(2), u(4), bin(4, 0xf0, 0xff)), ErrPacking},
+	} {
+		if m, err := Unmarshal(c.frame); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, %v, want %v", c.name, m, err, c.want)
+		}
 	}
 }
 
@@ -351,12 +389,15 @@ func TestLargeVectors(t *testing.T) {
 // TestHostileLengthsTakeNoMemory parses frames that declare far more than they hold.
 func TestHostileLengthsTakeNoMemory(t *testing.T) {
 	const runs, most = 200, 4 << 10
+	bomb := s2.Encode(nil, make([]byte, 7<<20))
 	for name, frame := range map[string][]byte{
 		"bin":       frameOf(TypeAck, arr(1), []byte{0xc6, 0x7f, 0xff, 0xff, 0xff}),
 		"array":     frameOf(TypeAck, []byte{0xdd, 0x7f, 0xff, 0xff, 0xff}),
 		"documents": delta([]byte{0xdd, 0, 0, 0x80, 0}),
 		"str":       delta(arr(2), []byte{0xdb, 0x7f, 0xff, 0xff, 0xff}),
 		"map":       frameOf(TypeAck, arr(2), dots(), []byte{0xdf, 0x7f, 0xff, 0xff, 0xff}),
+		"packed":    frameOf(TypePacked, arr(2), u(7<<20), bin(0x80, 0x80, 0xc0, 0x03)),
+		"a bomb":    frameOf(TypePacked, arr(2), u(7<<20), bin(bomb...)),
 		"addresses": frameOf(TypeHello, arr(7), u(1), u(0), u(5), arr(0), []byte{0xdd, 0, 1, 0, 0}),
 	} {
 		var before, after runtime.MemStats

@@ -52,6 +52,7 @@ func samples() []sample {
 				{Key: "species/7", Cells: make([]byte, 300)},
 			},
 		}}},
+		{"packed", packedSample()},
 		{"delta-empty", &protocol.Delta{Delta: crdt.Delta{Origin: bob, From: 5, To: 5}}},
 		{"ack", &protocol.Ack{VV: sampleVector()}},
 		{"level", &protocol.Level{VectorHash: [16]byte{1, 2, 15: 16}, Digest: crdt.Digest{Hi: 3, Lo: 4}, Closed: true}},
@@ -60,6 +61,16 @@ func samples() []sample {
 		list = append(list, sample{m.name, m.m, func() ([]byte, error) { return Marshal(nil, m.m) }})
 	}
 	return list
+}
+
+// packedSample repeats itself, as the documents of a bulk frame do.
+func packedSample() *protocol.Delta {
+	d := &protocol.Delta{Delta: crdt.Delta{Origin: alice, From: 1, To: at(1_790_000_000_000, 3), Horizon: sampleVector()}}
+	for i := range 20 {
+		cells := fmt.Appendf(nil, "a stand-in for the cells of document %d, which like all others has a name, a price and a colour", i)
+		d.Documents = append(d.Documents, crdt.DocumentDelta{Key: fmt.Sprintf("species/%03d", i), Cells: cells})
+	}
+	return d
 }
 
 // parse reads any frame.
