@@ -290,6 +290,8 @@ func (ses *session) refuse(d *protocol.Delta, err error) error {
 		ses.noteError(fmt.Errorf("writes of replica %s refused: %w", d.Origin, err))
 	case errors.Is(err, docstore.ErrMalformed):
 		code, text = protocol.RefusedMalformed, err.Error()
+	case errors.Is(err, crdt.ErrLimit): // of this space, not of the delta
+		text = err.Error()
 	}
 	ses.mu.Lock()
 	ses.proto.Refuse(d, code, text)

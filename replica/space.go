@@ -149,32 +149,49 @@ func (s *Space) run(fn func(tx *Tx) error) (crdt.Dot, *group, error) {
 	return dot, r.group, nil
 }
 
-// merge joins a received delta into the newest state. It does not wait until that is durable.
+// merge joins a received delta into the newest state. It does not wait until that is durable, unless the delta rewrites more
+// than a commit takes: such a one goes in parts, a group each, and is received, and told of, with the last of them.
 func (s *Space) merge(d *liveDelta) error {
+	for {
+		part, err := s.mergePart(d)
+		if err != nil || part == nil {
+			return err
+		}
+		if err := part.wait(); err != nil {
+			return fmt.Errorf("commit a part of a delta: %w", err)
+		}
+	}
+}
+
+// mergePart merges as much of a delta as a commit takes. It returns the group that has the part, and nil after the last one.
+func (s *Space) mergePart(d *liveDelta) (*group, error) {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.waitForRoom(); err != nil {
-		return err
+		return nil, err
 	}
 	over, err := r.overlay()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer over.Snapshot.Close()
 	m, err := s.state.Merge(over, r.group.batch, &d.message.Delta, r.self, r.checkClock)
 	if err != nil || !m.New {
-		return err
+		return nil, err
 	}
 	if m.Foreign {
 		r.doubtIdentity(s.name, "a delta of "+d.message.Origin.String()+" names writes of it that are not here")
 	}
 	r.clock.Observe(m.Max)
 	part := r.group.part(s)
+	r.poke()
+	if m.Partial {
+		return r.group, nil
+	}
 	part.received = append(part.received, d)
 	part.risen.Advance(crdt.Dot{Replica: d.message.Origin, Time: d.message.To})
-	r.poke()
-	return nil
+	return nil, nil
 }
 
 // publish makes a committed group known: to sessions first, then to watchers.

@@ -91,12 +91,17 @@ func anyTime(hlc.Time) error { return nil }
 
 func (n *node) merge(d *crdt.Delta) error {
 	n.t.Helper()
-	b := new(store.Batch)
-	_, err := n.space.Merge(&Overlay{Batch: b, Snapshot: n.snapshot()}, b, d, n.id, anyTime)
-	if err == nil {
+	for {
+		b := new(store.Batch)
+		m, err := n.space.Merge(&Overlay{Batch: b, Snapshot: n.snapshot()}, b, d, n.id, anyTime)
+		if err != nil {
+			return err
+		}
 		n.commit(b)
+		if !m.Partial {
+			return nil
+		}
 	}
-	return err
 }
 
 // pull brings n up to what o has, by deltas built from o's log.

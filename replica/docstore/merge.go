@@ -20,7 +20,11 @@ var errNoCells = errors.New("it has no cells")
 
 // Merged tells what a delta brought.
 type Merged struct {
-	New     bool     // it was not covered already
+	New bool // it was not covered already
+	// Partial: it rewrites more than one commit takes, and only a part of it was merged. When that is committed, merge the
+	// same delta again, until it is whole: only then the space has it. What shows meanwhile is a state with dots beyond vv.
+	Partial bool
+	Cells   int      // of the delta's cells, in their order, that are merged: all of them unless Partial
 	Changed int      // documents that differ now
 	Max     hlc.Time // the greatest time in it
 	// Foreign reports whether it names a dot of self that self never gave: self's store went back in time.
@@ -44,14 +48,25 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 	if err != nil {
 		return m, err
 	}
+	end := crdt.Dot{Replica: d.Origin, Time: d.To}
+	if err := s.checkReplicas(crdt.NewVersionVector(end), d.Horizon, in.named); err != nil {
+		return m, err
+	}
 	outcomes := make([]*outcome, 0, len(d.Documents))
+	left := s.mergeRoom()
 	for i := range d.Documents {
-		o, err := s.mergeDocument(r, d.Documents[i], in.fields[i])
+		o, n, err := s.mergeDocument(r, d.Documents[i], in.fields[i], left)
 		if err != nil {
 			return m, err
 		}
 		if o != nil {
 			outcomes = append(outcomes, o)
+			left = left.less(o)
+		}
+		m.Cells += n
+		if n < len(in.fields[i]) || i+1 < len(d.Documents) && left.isUsed() {
+			m.Partial = true
+			break
 		}
 	}
 	if err := checkSize(outcomes); err != nil {
@@ -61,7 +76,10 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 		o.apply(b)
 	}
 	m.Changed = len(outcomes)
-	s.incorporate(crdt.Dot{Replica: d.Origin, Time: d.To})
+	s.foresee(end)
+	if !m.Partial {
+		s.incorporate(end)
+	}
 	for dot := range d.Horizon.All() {
 		s.foresee(dot)
 	}
@@ -120,21 +138,38 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 	return in, check(m.Max)
 }
 
-func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field) (*outcome, error) {
+// mergeDocument merges the fields of one document, or the first of them: as many as there is room for, but one that changes
+// at least. It returns how many.
+func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field, left room) (*outcome, int, error) {
 	d, err := s.open(r, in.Key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if !d.found && s.stable.Len() == 0 && len(in.Cells) <= maxInlineBytes {
-		return d.adopt(in, fields)
+		o, err := d.adopt(in, fields)
+		return o, len(fields), err
 	}
-	for _, f := range fields {
-		if err := d.loadPath(f.Path); err != nil {
-			return nil, err
+	var used room
+	dirty := -1 // the last part that changed; the fields come in the order of their paths
+	for n, f := range fields {
+		i := d.partOf(f.Path)
+		if err := d.load(i); err != nil {
+			return nil, 0, err
 		}
-		d.doc.MergeField(s.stable, f.Path, f.Cell)
+		more := d.costOf(i, f)
+		if i > dirty {
+			more = more.plus(d.costOfPart(i))
+		}
+		if dirty >= 0 && !left.holds(used.plus(more)) {
+			o, err := d.finish()
+			return o, n, err
+		}
+		if d.doc.MergeField(s.stable, f.Path, f.Cell) {
+			dirty, used = i, used.plus(more)
+		}
 	}
-	return d.finish()
+	o, err := d.finish()
+	return o, len(fields), err
 }
 
 // adopt takes a document that is new here as it came: merged into nothing, cells stay what they are, and

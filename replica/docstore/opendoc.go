@@ -22,6 +22,7 @@ type part struct {
 	loaded   bool
 	dots     []crdt.Dot // that the stored record refers to, sorted; known once loaded
 	segments int        // that the stored chunk is in; known once loaded
+	bytes    int        // of the stored cells; known once loaded
 }
 
 // openDoc is a document being read or changed. Its chunks are loaded as they are needed.
@@ -70,7 +71,7 @@ func (s *Space) openRecord(r Reader, key string, k, value []byte) (*openDoc, err
 	for _, f := range fields {
 		d.live += liveness(f.Cell)
 	}
-	d.parts = []part{{loaded: true}}
+	d.parts = []part{{loaded: true, bytes: len(rec.cells)}}
 	d.parts[0].dots, err = codec.AppendDots(nil, rec.cells)
 	return d, err
 }
@@ -106,7 +107,7 @@ func (d *openDoc) load(i int) error {
 		return fmt.Errorf("read document %q: chunk at %s: %w", d.key, p.start, err)
 	}
 	d.doc.Include(fields)
-	p.loaded, p.dots, p.segments = true, dots, segments
+	p.loaded, p.dots, p.segments, p.bytes = true, dots, segments, len(cells)
 	return nil
 }
 

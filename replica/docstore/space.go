@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
@@ -26,6 +27,8 @@ type Space struct {
 
 	risen map[crdt.ReplicaID]struct{} // entries of the vectors to be written by Flush
 	dirty bool
+
+	mergeLimit room // zero: what suits the store
 }
 
 // Load reads the state of the space with the given number; one that was never written is empty.
@@ -134,6 +137,26 @@ func (s *Space) foresee(d crdt.Dot) {
 		s.risen[d.Replica] = struct{}{}
 		s.dirty = true
 	}
+}
+
+// checkReplicas reports whether the vectors of the space have room for the replicas in vvs. Each vector has to fit into
+// the frames that open a session.
+func (s *Space) checkReplicas(vvs ...crdt.VersionVector) error {
+	most := s.horizon.Len()
+	for _, vv := range vvs {
+		most += vv.Len()
+	}
+	if most <= codec.MaxVectorEntries {
+		return nil
+	}
+	all := s.horizon.Clone() // the vector of all replicas: stable ≤ vv ≤ horizon
+	for _, vv := range vvs {
+		all.Join(vv)
+	}
+	if all.Len() > max(codec.MaxVectorEntries, s.horizon.Len()) {
+		return &crdt.LimitError{What: "the version vector of the space", Size: all.Len(), Limit: codec.MaxVectorEntries, Unit: "replicas"}
+	}
+	return nil
 }
 
 // Number returns the number under which the space is stored.

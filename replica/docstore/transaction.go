@@ -176,6 +176,9 @@ func (t *Transaction) Commit(b *store.Batch) (*crdt.Delta, error) {
 	if err := checkSize(outcomes); err != nil {
 		return nil, err
 	}
+	if err := s.checkReplicas(crdt.NewVersionVector(dot)); err != nil {
+		return nil, err
+	}
 	for _, o := range outcomes {
 		o.apply(b)
 	}

@@ -14,6 +14,7 @@ const (
 	ReissuedWrites       // stamp and author of somebody else
 	LargeDocuments       // written beyond what one record holds
 	Merges               // deltas that brought something
+	PartialMerges        // of a delta that is more than one commit takes
 	KnownDeltas          // deltas that were there already
 	RelayedDeltas        // sent as they were received
 	CombinedDeltas       // several own transactions in one
@@ -62,7 +63,7 @@ const (
 const firstFault = LinksUp
 
 var kindNames = [numKinds]string{
-	"steps", "transactions", "empty transactions", "re-issued writes", "large documents", "merges", "known deltas",
+	"steps", "transactions", "empty transactions", "re-issued writes", "large documents", "merges", "partial merges", "known deltas",
 	"relayed deltas", "combined deltas", "built deltas", "partial deltas", "messages", "siblings seen", "open states", "closed checks",
 	"quiet checks", "verifications", "equal digests", "differing digests", "links up", "links broken", "broken with frames",
 	"partitions", "partitions healed", "late joins", "frames lost", "frames repeated", "frames reordered", "stale deltas",

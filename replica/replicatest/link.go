@@ -31,8 +31,9 @@ type end struct {
 	replica *replica
 	session *protocol.Session
 	inbox   []protocol.Message
-	broken  bool // the session is over
-	equal   bool // the last comparison of digests found them equal
+	rest    *protocol.Delta // of which a part was merged; nothing else is received before it is whole
+	broken  bool            // the session is over
+	equal   bool            // the last comparison of digests found them equal
 }
 
 func (l *link) connect() {
@@ -94,6 +95,12 @@ func (s *simulation) pump(e *end) bool {
 // deliver hands over the next message that came in. At a distorted delivery the stream misbehaves in a way that no
 // QUIC stream does, but that must not harm either.
 func (s *simulation) deliver(e *end, distorted bool) bool {
+	if e.rest != nil {
+		d := e.rest
+		e.rest = nil
+		s.merge(e, d)
+		return true
+	}
 	if e.broken || len(e.inbox) == 0 {
 		return false
 	}
@@ -136,7 +143,7 @@ func (s *simulation) endSession(e *end, err error) {
 	}
 	s.counts[SessionsEnded]++
 	for _, side := range []*end{e, e.peer} {
-		side.broken, side.inbox = true, nil
+		side.broken, side.inbox, side.rest = true, nil, nil
 	}
 }
 
@@ -144,15 +151,7 @@ func (s *simulation) endSession(e *end, err error) {
 func (s *simulation) do(e *end, step protocol.Step) {
 	n := e.replica.node
 	if step.Merge != nil {
-		m, err := e.replica.merge(step.Merge)
-		s.noteMerge(n, m, err)
-		if err != nil {
-			s.refuse(e, step.Merge, err)
-		}
-		if m.Foreign {
-			s.counts[LossProvenByDelta]++
-			n.doubtIdentity()
-		}
+		s.merge(e, step.Merge)
 	}
 	if step.LostWrites {
 		s.counts[LossProvenByVector]++
@@ -169,8 +168,27 @@ func (s *simulation) do(e *end, step protocol.Step) {
 	}
 }
 
+// merge merges a delta that came over a session, or the next part of it.
+func (s *simulation) merge(e *end, d *protocol.Delta) {
+	n := e.replica.node
+	m, err := e.replica.merge(d)
+	s.noteMerge(n, m, err)
+	if err != nil {
+		s.refuse(e, d, err)
+	}
+	if m.Foreign {
+		s.counts[LossProvenByDelta]++
+		n.doubtIdentity()
+	}
+	if m.Partial {
+		e.rest = d
+	}
+}
+
 func (s *simulation) noteMerge(n *node, m docstore.Merged, err error) {
 	switch {
+	case err == nil && m.Partial:
+		s.counts[PartialMerges]++
 	case err == nil && m.New:
 		s.counts[Merges]++
 	case err == nil:

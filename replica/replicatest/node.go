@@ -68,6 +68,7 @@ type groupPart struct {
 	local    []*crdt.Delta
 	written  []known // the cells of local, as they were when each was committed
 	received []*protocol.Delta
+	partial  bool // a part of a delta is in it, the end of which is not
 	risen    crdt.VersionVector
 	known    []known // what became known, in order
 }
@@ -76,10 +77,10 @@ func newGroup(spaces int) *group {
 	return &group{batch: new(store.Batch), parts: make([]groupPart, spaces)}
 }
 
-// isEmpty also looks at what rose: a delta whose cells are all known puts nothing into the batch before it is sealed.
+// isEmpty also looks at what came: a delta whose cells are all known puts nothing into the batch before it is sealed.
 func (g *group) isEmpty() bool {
 	for i := range g.parts {
-		if g.parts[i].risen.Len() > 0 {
+		if g.parts[i].risen.Len() > 0 || g.parts[i].partial {
 			return false
 		}
 	}
@@ -111,7 +112,7 @@ func (n *node) open() {
 	}
 	for _, r := range n.replicas {
 		if err == nil {
-			r.state, err = docstore.Load(snap, spaceNumber(r.space))
+			r.state, err = r.load(snap)
 		}
 		if err == nil {
 			err = r.checkAcked(snap)
@@ -125,6 +126,15 @@ func (n *node) open() {
 		r.live = nil
 		r.now = append(knowledge(nil), r.disk...)
 	}
+}
+
+// load reads the state that the store has.
+func (r *replica) load(snap store.Snapshot) (*docstore.Space, error) {
+	state, err := docstore.Load(snap, spaceNumber(r.space))
+	if limit := r.node.sim.plan.mergeBytes; err == nil && limit > 0 {
+		state.LimitMerges(limit, 1<<20)
+	}
+	return state, err
 }
 
 // snapshotState copies the state for publication.
@@ -187,9 +197,13 @@ func (r *replica) merge(d *protocol.Delta) (docstore.Merged, error) {
 	}
 	n.clock.Observe(m.Max)
 	part := &n.group.parts[r.space]
-	part.received = append(part.received, d)
-	part.risen.Advance(crdt.Dot{Replica: d.Origin, Time: d.To})
-	r.learn(part, r.node.sim.carried[d])
+	if m.Partial {
+		part.partial = true
+	} else {
+		part.received = append(part.received, d)
+		part.risen.Advance(crdt.Dot{Replica: d.Origin, Time: d.To})
+	}
+	r.learn(part, n.sim.carried[d][:m.Cells])
 	for _, doc := range d.Documents {
 		r.checkDocument(over, doc.Key)
 	}

@@ -12,6 +12,7 @@ type plan struct {
 	large      bool    // with documents in chunks
 	window     int     // frames under way in one direction
 	liveDeltas int     // size of the live cache
+	mergeBytes int     // what one merge may write; zero for what the store takes
 	distortion float64 // probability that a stream loses, repeats or reorders a frame
 	crashes    bool
 	clocks     bool
@@ -54,6 +55,9 @@ func (s *simulation) draw() plan {
 			p.restores = restoredBadly
 			p.crashes = p.crashes && s.chance(0.5) // for a restarted machine draws a fresh ReplicaID anyway
 		}
+	}
+	if s.chance(0.2) {
+		p.mergeBytes = 50 + s.rng.IntN(1000)
 	}
 	p.fragile = s.rng.IntN(p.nodes)
 	if s.chance(0.3) {
