@@ -22,6 +22,9 @@ const (
 	TypeLevel   Type = 0x13
 	TypeRefusal Type = 0x14
 
+	TypeOpening  Type = 0x1a
+	TypeBranches Type = 0x1b
+
 	TypePacked Type = 0x24 // any other of a session, compressed
 )
 
@@ -41,6 +44,10 @@ func (t Type) String() string {
 		return "Level"
 	case TypeRefusal:
 		return "Refusal"
+	case TypeOpening:
+		return "Opening"
+	case TypeBranches:
+		return "Branches"
 	case TypePacked:
 		return "Packed"
 	}
@@ -68,6 +75,10 @@ func appendMessage(dst []byte, m protocol.Message) ([]byte, error) {
 		return appendLevel(dst, m)
 	case *protocol.Refusal:
 		return appendRefusal(dst, m)
+	case *protocol.Opening:
+		return appendOpening(dst, m)
+	case *protocol.Branches:
+		return appendBranches(dst, m)
 	}
 	return dst, fmt.Errorf("wire: no frame for a message of type %T", m)
 }
@@ -90,6 +101,10 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseLevel(body))
 	case TypeRefusal:
 		return message(parseRefusal(body))
+	case TypeOpening:
+		return message(parseOpening(body))
+	case TypeBranches:
+		return message(parseBranches(body))
 	case TypePacked:
 		return unpack(body)
 	case TypeHello, TypeSpaceOpen:

@@ -166,6 +166,17 @@ func TestBadFrames(t *testing.T) {
 		{"refusal without a code", frameOf(TypeRefusal, arr(5), u(0), u(1), u(1), u(1), str("")), ErrValue},
 		{"refusal with code 256", frameOf(TypeRefusal, arr(5), u(256), u(1), u(1), u(1), str("")), ErrValue},
 		{"refusal with a text over the limit", frameOf(TypeRefusal, arr(5), u(1), u(1), u(1), u(1), str(strings.Repeat("x", protocol.MaxRefusalText+1))), ErrTooLarge},
+
+		{"opening with too many entries", frameOf(TypeOpening, arr(5), u(1), bin(make([]byte, 16)...), u(MaxVectorEntries+1), bin(make([]byte, 16)...), u(0)), ErrTooLarge},
+		{"opening with a short hash", frameOf(TypeOpening, arr(5), u(1), bin(1), u(1), bin(make([]byte, 16)...), u(0)), ErrTruncated},
+		{"branch without entries", frameOf(TypeBranches, arr(1), arr(2), u(0), u(0)), ErrTruncated},
+		{"place with bits beyond its prefix", frameOf(TypeBranches, arr(1), arr(3), u(1), u(1), dots()), ErrValue},
+		{"place too deep", frameOf(TypeBranches, arr(1), arr(3), u(0), u(13), dots()), ErrValue},
+		{"place of depth 256", frameOf(TypeBranches, arr(1), arr(3), u(0), u(256), dots()), ErrValue},
+		{"too few hashes", frameOf(TypeBranches, arr(1), arr(3), u(0), u(0), arr(1), bin(make([]byte, 186)...)), ErrTruncated},
+		{"hashes in an empty array", frameOf(TypeBranches, arr(1), arr(3), u(0), u(0), arr(0)), ErrTruncated},
+		{"entries out of order", frameOf(TypeBranches, arr(1), arr(3), u(0), u(0), dots(2, 1, 1, 1)), ErrOrder},
+		{"too many branches", frameOf(TypeBranches, arr(1), arr(3*MaxBranches+3), make([]byte, 3*MaxBranches+3)), ErrTooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := Unmarshal(c.frame)

@@ -1,6 +1,9 @@
 package wire
 
-import "github.com/anabranch-db/anabranch/crdt"
+import (
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+)
 
 // The limits of frames. All are checked before memory is taken for what they bound.
 const (
@@ -14,6 +17,8 @@ const (
 	MaxDocuments = crdt.MaxTransactionDocuments
 	// MaxVectorEntries bounds one version vector: 1.6 MB on the wire.
 	MaxVectorEntries = 100_000
+	// MaxBranches bounds the places of one Branches.
+	MaxBranches = protocol.MaxBranches
 	// MaxSpaceBytes bounds the name of a space.
 	MaxSpaceBytes = 255
 

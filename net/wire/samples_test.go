@@ -57,6 +57,12 @@ func samples() []sample {
 		{"ack", &protocol.Ack{VV: sampleVector()}},
 		{"level", &protocol.Level{VectorHash: [16]byte{1, 2, 15: 16}, Digest: crdt.Digest{Hi: 3, Lo: 4}, Closed: true}},
 		{"refusal", &protocol.Refusal{Code: protocol.RefusedClock, Origin: bob, From: 1, To: at(1_790_000_000_000, 3), Text: "the clock of 0b0b is 3 h ahead"}},
+		{"opening", &protocol.Opening{Self: alice, VV: protocol.Summarize(sampleVector()), Stable: protocol.VectorSummary{Entries: MaxVectorEntries}}},
+		{"branches", &protocol.Branches{List: []protocol.Branch{
+			{Hashes: &[protocol.FanOut]protocol.BranchHash{0: {1, 2, 3, 4, 5, 6}, 31: {7}}},
+			{Place: protocol.Place{Prefix: 0xa << 60, Depth: 1}, Entries: []crdt.Dot{{Replica: alice, Time: at(1_790_000_000_000, 3)}}},
+			{Place: protocol.Place{Prefix: 0xb08 << 52, Depth: 2}},
+		}}},
 	} {
 		list = append(list, sample{m.name, m.m, func() ([]byte, error) { return Marshal(nil, m.m) }})
 	}

@@ -22,14 +22,29 @@ func (e *encoder) vector(field string, vv crdt.VersionVector) {
 	}
 }
 
+// dots writes entries that are sorted.
+func (e *encoder) dots(field string, dots []crdt.Dot) {
+	vv, ok := crdt.SortedVector(dots)
+	if !ok {
+		e.fail(field, ErrOrder)
+		return
+	}
+	e.vector(field, vv)
+}
+
 func (d *decoder) vector(field string) crdt.VersionVector {
+	vv, _ := crdt.SortedVector(d.dots(field))
+	return vv
+}
+
+func (d *decoder) dots(field string) []crdt.Dot {
 	b := d.bin(field, MaxVectorEntries*dotBytes)
 	if len(b) == 0 {
-		return crdt.VersionVector{}
+		return nil
 	}
 	if len(b)%dotBytes != 0 {
 		d.fail(field, ErrTruncated)
-		return crdt.VersionVector{}
+		return nil
 	}
 	dots := make([]crdt.Dot, 0, len(b)/dotBytes)
 	var last crdt.ReplicaID
@@ -48,7 +63,7 @@ func (d *decoder) vector(field string) crdt.VersionVector {
 		dots = append(dots, dot)
 	}
 	if d.err != nil {
-		return crdt.VersionVector{}
+		return nil
 	}
-	return crdt.NewVersionVector(dots...)
+	return dots
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 )
 
-// Message is one of *Vectors, *Delta, *Ack, *Level and *Refusal: what two replicas of a space tell
+// Message is one of *Vectors, *Opening, *Branches, *Delta, *Ack, *Level and *Refusal: what two replicas of a space tell
 // each other in one session. A message is not changed after it was made.
 type Message interface{ message() }
 
@@ -87,3 +87,6 @@ func (*Delta) message()   {}
 func (*Ack) message()     {}
 func (*Level) message()   {}
 func (*Refusal) message() {}
+
+func (*Opening) message()  {}
+func (*Branches) message() {}

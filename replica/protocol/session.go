@@ -65,11 +65,11 @@ type Session struct {
 	local State
 	peer  Vectors // as the peer introduced itself
 
-	introduced bool               // our Vectors went out
-	met        bool               // the peer's Vectors came
-	told       crdt.VersionVector // what the peer knows that we hold
-	acked      crdt.VersionVector // what the peer said that it holds durably
-	sent       crdt.VersionVector // acked, and what was sent in this session
+	opening                    // how the session is opened
+	met     bool               // the peer's vector is known
+	told    crdt.VersionVector // what the peer knows that we hold
+	acked   crdt.VersionVector // what the peer said that it holds durably
+	sent    crdt.VersionVector // acked, and what was sent in this session
 
 	refusals []*Refusal                  // to send; one an origin, at most maxRefusals
 	unacked  map[crdt.ReplicaID]struct{} // entries of local.VV that the peer may not know of
@@ -92,17 +92,22 @@ func NewSession(local State) *Session {
 		behind:  make(map[crdt.ReplicaID]struct{}),
 		held:    make(map[crdt.ReplicaID]struct{}),
 		compare: true,
+		opening: opening{whole: wholeVector, leaf: leafEntries},
 	}
 }
 
 // Receive takes one message of the peer. An error means that the peer broke the protocol: end the session.
 func (s *Session) Receive(m Message) (Step, error) {
-	if _, ok := m.(*Vectors); !ok && !s.met {
+	if !s.heard && !opens(m) {
 		return Step{}, fmt.Errorf("a %T came before the vectors that open a session", m)
 	}
 	switch m := m.(type) {
 	case *Vectors:
 		return s.receiveVectors(m)
+	case *Opening:
+		return s.receiveOpening(m)
+	case *Branches:
+		return s.receiveBranches(m)
 	case *Delta:
 		return s.receiveDelta(m), nil
 	case *Ack:
@@ -113,23 +118,6 @@ func (s *Session) Receive(m Message) (Step, error) {
 		return s.receiveRefusal(m), nil
 	}
 	return Step{}, fmt.Errorf("unknown message %T", m)
-}
-
-func (s *Session) receiveVectors(m *Vectors) (Step, error) {
-	if s.met {
-		return Step{}, fmt.Errorf("vectors came twice in one session")
-	}
-	s.met = true
-	s.peer = *m
-	s.acked = m.VV.Clone()
-	s.sent = m.VV.Clone()
-	for d := range s.local.VV.Beyond(s.sent).All() {
-		s.behind[d.Replica] = struct{}{}
-	}
-	return Step{
-		LostWrites: s.local.Self != 0 && m.VV.Get(s.local.Self) > s.local.VV.Get(s.local.Self),
-		Acked:      true,
-	}, nil
 }
 
 // receiveDelta: who sends a delta holds it durably, so it also acknowledges.
@@ -224,7 +212,8 @@ func (s *Session) CompareDigests() { s.compare = true }
 // AckedVector returns what the peer holds durably, as far as it has said. It must not be changed.
 func (s *Session) AckedVector() crdt.VersionVector { return s.acked }
 
-// PeerVectors returns what the peer opened the session with; ok is false before that came.
+// PeerVectors returns what the peer opened the session with; ok is false before that is known. Of long vectors Stable is not
+// told unless it equals our own: it is empty then.
 func (s *Session) PeerVectors() (v Vectors, ok bool) { return s.peer, s.met }
 
 // Held returns the origins that the peer refused for their clock, sorted.
@@ -240,13 +229,13 @@ func (s *Session) IsLevel() bool {
 func (s *Session) Next(src Source) (Message, error) {
 	switch {
 	case !s.introduced:
-		s.introduced = true
-		s.told = s.local.VV.Clone()
-		clear(s.unacked)
-		return &Vectors{Self: s.local.Self, VV: s.local.VV.Clone(), Stable: s.local.Stable.Clone()}, nil
+		return s.introduce(), nil
 	case len(s.refusals) > 0:
 		m := s.refusals[0]
 		s.refusals = s.refusals[1:]
+		return m, nil
+	}
+	if m := s.nextBranches(); m != nil {
 		return m, nil
 	}
 	if m := s.nextAck(); m != nil {

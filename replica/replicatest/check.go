@@ -100,6 +100,13 @@ func (s *simulation) checkSent(e *end, m protocol.Message) {
 	switch m := m.(type) {
 	case *protocol.Vectors:
 		claims = m.VV
+	case *protocol.Opening:
+		s.counts[OpenedBySummary]++
+	case *protocol.Branches:
+		s.counts[BranchesTold]++
+		for _, b := range m.List {
+			claims.Join(crdt.NewVersionVector(b.Entries...))
+		}
 	case *protocol.Ack:
 		claims = m.VV
 	case *protocol.Delta:

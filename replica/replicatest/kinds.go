@@ -28,6 +28,8 @@ const (
 	Verifications        // docstore.Verify
 	EqualDigests         // comparisons of a session
 	DifferingDigests     // the same, while one side was not closed
+	OpenedBySummary      // sides of sessions that told a hash of their vectors
+	BranchesTold         // messages that found out what differs in them
 	LinksUp              // from here on: what goes wrong
 	LinksBroken          // with nothing under way
 	BrokenWithFrames     // with frames under way
@@ -65,7 +67,8 @@ const firstFault = LinksUp
 var kindNames = [numKinds]string{
 	"steps", "transactions", "empty transactions", "re-issued writes", "large documents", "merges", "partial merges", "known deltas",
 	"relayed deltas", "combined deltas", "built deltas", "partial deltas", "messages", "siblings seen", "open states", "closed checks",
-	"quiet checks", "verifications", "equal digests", "differing digests", "links up", "links broken", "broken with frames",
+	"quiet checks", "verifications", "equal digests", "differing digests",
+	"opened by summary", "branches told", "links up", "links broken", "broken with frames",
 	"partitions", "partitions healed", "late joins", "frames lost", "frames repeated", "frames reordered", "stale deltas",
 	"gaps refused", "clock refused", "held retried", "sessions ended", "crashes before persist", "crashes after persist",
 	"commits failed", "reopened same ID", "reopened fresh ID", "backups restored", "restored same ID",

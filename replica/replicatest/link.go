@@ -44,6 +44,7 @@ func (l *link) connect() {
 		for side := range c.ends {
 			r := l.nodes[side].replicas[space]
 			c.ends[side] = &end{link: l, replica: r, session: protocol.NewSession(r.durable.State)}
+			c.ends[side].session.TellWhole(r.node.sim.plan.whole, r.node.sim.plan.leaf)
 		}
 		c.ends[0].peer, c.ends[1].peer = c.ends[1], c.ends[0]
 		l.conduits = append(l.conduits, c)
@@ -247,6 +248,10 @@ func describe(m protocol.Message) string {
 		return fmt.Sprintf("delta of %s (%s, %s] with %d documents", m.Origin, m.From, m.To, len(m.Documents))
 	case *protocol.Vectors:
 		return "vectors " + m.VV.String()
+	case *protocol.Opening:
+		return fmt.Sprintf("opening of %d entries", m.VV.Entries)
+	case *protocol.Branches:
+		return fmt.Sprintf("%d branches", len(m.List))
 	case *protocol.Ack:
 		return "ack " + m.VV.String()
 	case *protocol.Refusal:

@@ -1,5 +1,10 @@
 package replicatest
 
+import (
+	"hash/fnv"
+	"math/rand/v2"
+)
+
 // plan is what a seed chooses before its run begins: how large the run is, and what may go wrong in it.
 type plan struct {
 	nodes      int
@@ -19,6 +24,8 @@ type plan struct {
 	restores   restorePolicy
 	fragile    int // the node whose backups are restored with the old ReplicaID
 	late       int // nodes that join late
+	whole      int // up to how many entries vectors are told whole when a session opens
+	leaf       int // the same of a place in their trie
 }
 
 // restorePolicy says how backups are restored.
@@ -67,8 +74,21 @@ func (s *simulation) draw() plan {
 	if p.late == 0 && s.chance(0.4) {
 		p.pause = s.rng.IntN(p.steps)
 	}
+	if more := s.draws("vectors"); more.IntN(2) == 0 {
+		p.whole, p.leaf = 48, 16
+	} else {
+		p.whole, p.leaf = more.IntN(4), 1+more.IntN(2)
+	}
 	p.edges = topology(p.nodes, s.rng.IntN(4))
 	return p
+}
+
+// draws returns a source of random numbers of its own for what a plan came to hold later, so that the seeds of before still make the
+// same histories.
+func (s *simulation) draws(of string) *rand.Rand {
+	h := fnv.New64a()
+	h.Write([]byte(of))
+	return rand.New(rand.NewPCG(s.seed, h.Sum64()))
 }
 
 // topology returns the edges of a chain, a star, a mesh or a ring.
