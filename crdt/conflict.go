@@ -19,8 +19,10 @@ type Conflict struct {
 
 	// ShownAt is the path of what shows in its place: Path, or one above it, whose value hides a whole map. Shown is
 	// the value there; EmptyMapValue stands for a map whose fields show.
-	ShownAt PathKey
-	Shown   Value
+	ShownAt     PathKey
+	Shown       Value
+	ShownAuthor ReplicaID // of what shows; of a map, or a counter, the author of its newest entry
+	ShownTime   hlc.Time
 }
 
 // Conflicts returns the values that do not show, sorted by path, at one path the newest first. What equals the value
@@ -57,7 +59,7 @@ func (r *resolver) losers(i int, g *groups) {
 	}
 	winner := g.winner()
 	report := func(p PathKey, e *Entry, v Value) {
-		r.lose(Conflict{Path: p, Value: v, Author: e.Author, Time: e.Stamp, Dot: e.Dot, ShownAt: r.fields[i].Path, Shown: shown})
+		r.lose(Conflict{Path: p, Value: v, Author: e.Author, Time: e.Stamp, Dot: e.Dot, ShownAt: r.fields[i].Path, Shown: shown, ShownAuthor: winner.Author, ShownTime: winner.Stamp})
 	}
 	for k := range g.cell.Live {
 		e := &g.cell.Live[k]

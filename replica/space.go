@@ -40,6 +40,8 @@ type durableState struct {
 	horizon   crdt.VersionVector
 	arrival   uint64
 	documents int64
+
+	conflicts, conflicted int64
 }
 
 func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*Space, error) {
@@ -67,12 +69,14 @@ func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*S
 
 // snapshotState copies the state for publication. It is called with r.mu held, or before s is shared.
 func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
+	conflicts, conflicted := s.state.Conflicts()
 	return durableState{
 		State: protocol.State{
 			Self: self, VV: s.state.VV().Clone(), Stable: s.state.Stable().Clone(),
 			Digest: s.state.Digest(), Closed: s.state.IsClosed(),
 		},
 		horizon: s.state.Horizon().Clone(), arrival: s.state.Arrival(), documents: s.state.Documents(),
+		conflicts: conflicts, conflicted: conflicted,
 	}
 }
 

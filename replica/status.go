@@ -152,10 +152,13 @@ func (s *Space) WaitSynced(ctx context.Context, rc Receipt, n int) error {
 type SpaceStatus struct {
 	Name      string
 	Documents int64 // that exist for a reader
-	Vector    crdt.VersionVector
-	Horizon   crdt.VersionVector
-	Stable    crdt.VersionVector
-	Digest    crdt.Digest
+	// Conflicts is their number in all documents, Conflicted that of the documents that have any.
+	Conflicts  int64
+	Conflicted int64
+	Vector     crdt.VersionVector
+	Horizon    crdt.VersionVector
+	Stable     crdt.VersionVector
+	Digest     crdt.Digest
 	// Closed: everything that shows here was written by transactions that are here whole. Two closed
 	// replicas with equal vectors must have equal digests.
 	Closed bool
@@ -186,7 +189,7 @@ const MaxCounted = 100_000
 func (s *Space) Summary() SpaceStatus {
 	d := s.durableNow()
 	return SpaceStatus{
-		Name: s.name, Documents: d.documents, Vector: d.VV, Horizon: d.horizon, Stable: d.Stable,
+		Name: s.name, Documents: d.documents, Conflicts: d.conflicts, Conflicted: d.conflicted, Vector: d.VV, Horizon: d.horizon, Stable: d.Stable,
 		Digest: d.Digest, Closed: d.Closed, Cursor: Cursor{s.r.feed, d.arrival},
 	}
 }

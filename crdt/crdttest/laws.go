@@ -84,6 +84,8 @@ func Laws() []Law {
 			})
 		}},
 		{"replacing makes shown what is wanted", checkReplace},
+		{"settling keeps what shows and leaves no conflict", checkSettle},
+		{"the number of conflicts follows the changes", checkConflictChange},
 	}
 }
 

@@ -53,7 +53,7 @@ func (h *History) value() crdt.Value {
 
 func (h *History) operate(d *crdt.Document, ev crdt.Event, a *author) string {
 	p := paths[h.src.IntN(len(paths))]
-	switch h.src.IntN(8) {
+	switch h.src.IntN(9) {
 	case 0, 1, 2:
 		v := h.value()
 		if p == "" {
@@ -73,6 +73,11 @@ func (h *History) operate(d *crdt.Document, ev crdt.Event, a *author) string {
 		d.Replace(ev, leaves)
 		a.follow(crdt.NewDocument(before), d)
 		return fmt.Sprintf("replace by %s", tell(leaves))
+	case 8:
+		before := slices.Collect(d.Fields())
+		n, _ := d.Settle(ev, p, h.verdict, 0)
+		a.follow(crdt.NewDocument(before), d)
+		return fmt.Sprintf("settle %d conflicts at %q", n, p)
 	case 5:
 		d.Remove(ev, p)
 		a.remove(func(q crdt.PathKey) bool { return p.Contains(q) })
@@ -85,6 +90,19 @@ func (h *History) operate(d *crdt.Document, ev crdt.Event, a *author) string {
 		a.increment(p, n)
 		return fmt.Sprintf("increment %q by %d", p, n)
 	}
+}
+
+// verdict is a rule that decides at random.
+func (h *History) verdict(c crdt.Contest) crdt.Verdict {
+	switch h.src.IntN(5) {
+	case 0:
+		return crdt.LeaveOpen()
+	case 1:
+		return crdt.TakeLost(h.src.IntN(len(c.Lost)))
+	case 2:
+		return crdt.WriteValue(crdt.IntValue(int64(h.src.IntN(3))))
+	}
+	return crdt.KeepShown()
 }
 
 func tell(leaves []crdt.Leaf) string {

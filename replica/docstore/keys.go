@@ -20,6 +20,7 @@ const (
 	kindSegment   = 'g' // as the chunk, then a number → a piece of a chunk that is too large for one value
 	kindLog       = 'l' // space, replica, time, document key, first path of the chunk, length of the document key
 	kindFeed      = 'f' // space, arrival → document key
+	kindConflicts = 'x' // space, document key → number of its conflicts
 	kindLives     = 'e' // space → former names of its feed
 	kindAcked     = 'a' // space, peer → the version vector that it acknowledged
 )

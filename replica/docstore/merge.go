@@ -182,5 +182,8 @@ func (d *openDoc) adopt(in crdt.DocumentDelta, fields []crdt.Field) (*outcome, e
 			o.digest.Add(d.key, f.Path, e)
 		}
 	}
+	if n := crdt.CountConflicts(fields); n > 0 {
+		o.setConflicts(conflictCount{after: int64(n)})
+	}
 	return o, o.writeLog("", nil, in.Cells)
 }

@@ -126,6 +126,14 @@ func (d *openDoc) loadSubtree(p crdt.PathKey) error {
 
 // loadAround loads what an operation on p looks at: the cells above p, at p and below.
 func (d *openDoc) loadAround(p crdt.PathKey) error {
+	if err := d.loadAbove(p); err != nil {
+		return err
+	}
+	return d.loadSubtree(p)
+}
+
+// loadAbove loads the cells above p.
+func (d *openDoc) loadAbove(p crdt.PathKey) error {
 	for above := p; above != ""; {
 		above = above.Parent()
 		if above == "" && d.chunked && !d.root {
@@ -135,7 +143,7 @@ func (d *openDoc) loadAround(p crdt.PathKey) error {
 			return err
 		}
 	}
-	return d.loadSubtree(p)
+	return nil
 }
 
 // loadRivals loads the maps that contain p and that a value stands against: the newest entry anywhere in such a map

@@ -45,11 +45,12 @@ type Range struct {
 	After  string
 }
 
-func (g Range) bounds(space uint32) (start, end []byte) {
-	prefix := documentKey(space, g.Prefix)
+// bounds are those of the keys of one kind that end with the document's key.
+func (g Range) bounds(kind byte, space uint32) (start, end []byte) {
+	prefix := append(spaceKey(kind, space, len(g.Prefix)), g.Prefix...)
 	start = prefix
 	if g.After >= g.Prefix && g.After != "" {
-		start = append(documentKey(space, g.After), 0)
+		start = append(append(spaceKey(kind, space, len(g.After)+1), g.After...), 0)
 	}
 	return start, after(prefix)
 }
@@ -89,7 +90,7 @@ func LiveKeys(r store.Snapshot, space uint32, g Range) iter.Seq2[string, error] 
 func openAll(r store.Snapshot, space uint32, g Range) iter.Seq2[*openDoc, error] {
 	s := &Space{number: space}
 	return func(yield func(*openDoc, error) bool) {
-		start, end := g.bounds(space)
+		start, end := g.bounds(kindDocument, space)
 		for e, err := range r.Scan(start, end) {
 			if err != nil {
 				yield(nil, fmt.Errorf("scan the documents: %w", err))

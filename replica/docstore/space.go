@@ -25,6 +25,9 @@ type Space struct {
 	arrival   uint64 // of the document that changed last
 	documents int64  // that have a live entry
 
+	conflicts  int64 // of all documents
+	conflicted int64 // documents that have any
+
 	risen map[crdt.ReplicaID]struct{} // entries of the vectors to be written by Flush
 	dirty bool
 
@@ -62,14 +65,21 @@ func (s *Space) loadMeta(r store.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	if len(b) != 32 {
+	var n [metaNumbers]uint64
+	if len(b) < 32 || len(b) > 16+8*len(n) || len(b)%8 != 0 {
 		return fmt.Errorf("%w: meta of space %d has %d bytes", ErrCorrupt, s.number, len(b))
 	}
 	s.digest = crdt.DigestFromBytes([16]byte(b[:16]))
-	s.arrival = binary.BigEndian.Uint64(b[16:])
-	s.documents = int64(binary.BigEndian.Uint64(b[24:]))
+	for i := range len(b)/8 - 2 {
+		n[i] = binary.BigEndian.Uint64(b[16+8*i:])
+	}
+	s.arrival, s.documents, s.conflicts, s.conflicted = n[0], int64(n[1]), int64(n[2]), int64(n[3])
 	return nil
 }
+
+// metaNumbers is how many numbers follow the digest in meta. New ones come at the end; those that an older record lacks
+// are zero.
+const metaNumbers = 4
 
 func (s *Space) loadVectorEntry(e store.Entry) error {
 	b, err := unseal(e.Key, e.Value)
@@ -107,9 +117,10 @@ func (s *Space) Flush(b *store.Batch) {
 	s.dirty = false
 	key := spaceKey(kindMeta, s.number, 0)
 	d := s.digest.Bytes()
-	v := append(make([]byte, 4, 36), d[:]...)
-	v = binary.BigEndian.AppendUint64(v, s.arrival)
-	v = binary.BigEndian.AppendUint64(v, uint64(s.documents))
+	v := append(make([]byte, 4, 4+16+8*metaNumbers), d[:]...)
+	for _, n := range [metaNumbers]uint64{s.arrival, uint64(s.documents), uint64(s.conflicts), uint64(s.conflicted)} {
+		v = binary.BigEndian.AppendUint64(v, n)
+	}
 	b.Put(key, seal(key, v))
 	for r := range s.risen {
 		key := vectorKey(s.number, r)
@@ -182,3 +193,6 @@ func (s *Space) Arrival() uint64 { return s.arrival }
 
 // Documents returns the number of documents that have a live entry.
 func (s *Space) Documents() int64 { return s.documents }
+
+// Conflicts returns the number of conflicts of all documents, and of the documents that have any.
+func (s *Space) Conflicts() (conflicts, documents int64) { return s.conflicts, s.conflicted }

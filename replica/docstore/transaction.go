@@ -125,6 +125,19 @@ func (t *Transaction) Replace(key string, leaves []crdt.Leaf) error {
 	return nil
 }
 
+// Settle asks the rule about the conflicts at p and below and does what it says; see crdt.Document.Settle.
+func (t *Transaction) Settle(key string, p crdt.PathKey, rule crdt.Rule, limit int) (settled int, more bool, err error) {
+	d, err := t.open(key)
+	if err == nil {
+		err = d.loadAll()
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	settled, more = d.doc.Settle(t.event, p, rule, limit)
+	return settled, more, nil
+}
+
 // View returns the document as the transaction sees it, with all loaded that decides what shows at p and below: what is
 // above, at and below p, and, under a value above p, the whole map that it competes with. It must not be changed.
 func (t *Transaction) View(key string, p crdt.PathKey) (*crdt.Document, error) {

@@ -27,6 +27,8 @@ type Report struct {
 	Records     int64 // documents, directories and chunks
 	LogEntries  int64
 	FeedEntries int64
+	Conflicts   int64       // of all documents
+	Conflicted  int64       // documents that have any
 	Digest      crdt.Digest // as recomputed
 	Problems    []Problem   // at most MaxProblems
 	Suppressed  int64       // problems beyond those
@@ -53,7 +55,7 @@ func Verify(ctx context.Context, r store.Snapshot, space uint32, o VerifyOptions
 		return v.report, err
 	}
 	v.state = s
-	for _, step := range []func() error{v.documents, v.chunks, v.log, v.feed, v.meta, v.flush} {
+	for _, step := range []func() error{v.documents, v.chunks, v.log, v.feed, v.conflicts, v.meta, v.flush} {
 		if err := step(); err != nil {
 			return v.report, err
 		}
@@ -184,6 +186,9 @@ func (v *verifier) document(d *openDoc) error {
 		if err := v.dots(d, p, where); err != nil {
 			return err
 		}
+	}
+	if err := v.contests(d, where); err != nil {
+		return err
 	}
 	v.maxArrival = max(v.maxArrival, d.arrival)
 	key := feedKey(v.space, d.arrival)
@@ -328,11 +333,14 @@ func (v *verifier) meta() error {
 	}
 	check(s.digest == v.report.Digest, "digest is %s, and its documents give %s", s.digest, v.report.Digest)
 	check(s.documents == v.report.Live, "it counts %d live documents, and has %d", s.documents, v.report.Live)
+	check(s.conflicts == v.report.Conflicts && s.conflicted == v.report.Conflicted,
+		"it counts %d conflicts in %d documents, and has %d in %d", s.conflicts, s.conflicted, v.report.Conflicts, v.report.Conflicted)
 	check(s.arrival >= v.maxArrival, "last arrival is %d, and a document has %d", s.arrival, v.maxArrival)
 	if !wrong || v.options.Repair == nil {
 		return nil
 	}
 	s.digest, s.documents, s.arrival, s.dirty = v.report.Digest, v.report.Live, max(s.arrival, v.maxArrival), true
+	s.conflicts, s.conflicted = v.report.Conflicts, v.report.Conflicted
 	s.Flush(v.batch)
 	return nil
 }

@@ -16,6 +16,7 @@ type outcome struct {
 	live    int64        // fields with live entries, afterwards
 	record  record       // without the arrival number; to be dropped if gone
 	gone    bool         // nothing is left of the document
+	contest conflictCount
 	batch   []write
 }
 
@@ -78,6 +79,9 @@ func (d *openDoc) finish() (*outcome, error) {
 	}
 	if len(o.changed) == 0 {
 		return nil, nil
+	}
+	if err := o.writeConflicts(); err != nil {
+		return nil, err
 	}
 	if !d.chunked {
 		return o, o.writeInline()
@@ -224,6 +228,7 @@ func (o *outcome) apply(b *store.Batch) {
 	s.dirty = true
 	s.digest.AddDigest(o.digest)
 	s.documents += liveDocuments(o.live) - liveDocuments(d.live)
+	o.contest.add(s)
 	if d.found {
 		b.Delete(feedKey(s.number, d.arrival))
 	}

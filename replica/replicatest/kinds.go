@@ -22,6 +22,7 @@ const (
 	PartialDeltas        // of these, ended early
 	Messages             // handed to a session
 	SiblingsSeen         // cells with several live entries
+	ConflictsSettled     // by a rule
 	OpenStates           // replicas met while not closed
 	ClosedChecks         // closed replicas compared with the oracle
 	QuietChecks          // quiescent points
@@ -66,7 +67,7 @@ const firstFault = LinksUp
 
 var kindNames = [numKinds]string{
 	"steps", "transactions", "empty transactions", "re-issued writes", "large documents", "merges", "partial merges", "known deltas",
-	"relayed deltas", "combined deltas", "built deltas", "partial deltas", "messages", "siblings seen", "open states", "closed checks",
+	"relayed deltas", "combined deltas", "built deltas", "partial deltas", "messages", "siblings seen", "conflicts settled", "open states", "closed checks",
 	"quiet checks", "verifications", "equal digests", "differing digests",
 	"opened by summary", "branches told", "links up", "links broken", "broken with frames",
 	"partitions", "partitions healed", "late joins", "frames lost", "frames repeated", "frames reordered", "stale deltas",

@@ -121,8 +121,10 @@ func (w *write) operate() {
 		by := int64(s.rng.IntN(21) - 10)
 		w.draft.increment(key, p, by)
 		err = w.tx.Increment(key, p, by)
-	case d < 18:
+	case d < 17:
 		err = w.replace(key)
+	case d < 18:
+		err = w.settleConflicts(key, p)
 	case d < 19:
 		w.draft.remove(key, "")
 		err = w.tx.Remove(key, "")
