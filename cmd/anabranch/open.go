@@ -73,7 +73,21 @@ func (a *app) replicaConfig(dir string) replica.Config {
 	if a.cfg.Text("sync") == "interval" {
 		c.Sync = replica.SyncInterval
 	}
+	c.Now = a.wallClock()
+	if offset := a.cfg.Duration("clock-offset"); offset != 0 {
+		a.log.Warn("the clock is wrong on purpose: unset ANABRANCH_CLOCK_OFFSET", "offset", offset)
+	}
 	return c
+}
+
+// wallClock returns the clock that the replica goes by: the system's, unless a test sets it wrong. There is no flag for that, so that
+// nobody takes it for a way to mend a clock.
+func (a *app) wallClock() func() time.Time {
+	offset := a.cfg.Duration("clock-offset")
+	if offset == 0 {
+		return time.Now
+	}
+	return func() time.Time { return time.Now().Add(offset) }
 }
 
 // storeExists reports whether there is anything in dir but what this command puts there itself. What it is, and whether it is whole, is

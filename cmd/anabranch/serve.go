@@ -97,7 +97,7 @@ func (a *app) openReplica(dir string) (*replica.Replica, error) {
 		return nil, err
 	}
 	allowed := a.cfg.Allowed()
-	network := quicnet.Config{Identity: id, Listen: a.cfg.Text("listen"), Logger: a.log, Version: version()}
+	network := quicnet.Config{Identity: id, Listen: a.cfg.Text("listen"), Logger: a.log, Version: version(), Now: a.wallClock()}
 	if a.cfg.Bool("insecure-allow-any") {
 		network.InsecureAllowAny = true
 	} else {

@@ -73,7 +73,7 @@ func TestBadSettingsAreRefusedWithTheirPlace(t *testing.T) {
 
 func TestFlagsAndEnvironmentAreChecked(t *testing.T) {
 	dir := t.TempDir()
-	for name, value := range map[string]string{"LISTEN": "nowhere", "ALLOW": "x", "PEER": "a:1,b", "OUTPUT": "xml", "LOCK_WAIT": "-1s", "INSECURE_ALLOW_ANY": "perhaps"} {
+	for name, value := range map[string]string{"LISTEN": "nowhere", "ALLOW": "x", "PEER": "a:1,b", "OUTPUT": "xml", "LOCK_WAIT": "-1s", "CLOCK_OFFSET": "5", "INSECURE_ALLOW_ANY": "perhaps"} {
 		_, err := Resolve(noFlags, environment(map[string]string{"ANABRANCH_DIR": dir, "ANABRANCH_" + name: value}))
 		if !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "ANABRANCH_"+name) {
 			t.Errorf("%s=%s: %v, want an error that names the variable", name, value, err)

@@ -59,6 +59,7 @@ var Settings = []Setting{
 	{Name: "sync", Doc: "when a write is durable: always (before it is acknowledged) or interval", Default: "always", check: oneOf("always", "interval")},
 	{Name: "sync-interval", Doc: "how long a write may wait for the disk with sync interval", Default: "100ms", check: checkInterval},
 	{Name: "max-drift", Doc: "how far ahead of the local clock a peer's may be", Default: "1m0s", check: checkInterval},
+	{Name: "clock-offset", Doc: "added to the system's clock, for tests of clocks that are wrong", Default: "0s", local: true, check: checkOffset},
 	{Name: "lock-wait", Doc: "how long to wait for a store that another command has open", Default: "2s", check: checkDuration},
 	{Name: "output", Doc: "table for people, jsonl (one JSON object a line) for programs", Default: "table", check: oneOf("table", "jsonl")},
 	{Name: "progress", Doc: "progress on stderr: auto (on a terminal), json (a line a second) or none", Default: "auto", check: oneOf("auto", "json", "none")},
@@ -130,6 +131,13 @@ func checkBool(s string) error {
 func checkDuration(s string) error {
 	if d, err := time.ParseDuration(s); err != nil || d < 0 {
 		return fmt.Errorf("%q: want a time with a unit, as 100ms or 2s", s)
+	}
+	return nil
+}
+
+func checkOffset(s string) error {
+	if _, err := time.ParseDuration(s); err != nil {
+		return fmt.Errorf("%q: want a time with a unit, as 90s or -2h", s)
 	}
 	return nil
 }
