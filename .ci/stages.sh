@@ -12,6 +12,7 @@ LAW_CASES=${LAW_CASES:-20000}        # for each property of the lattice
 SIM_SEEDS=${SIM_SEEDS:-2000}         # simulator runs
 RACE_SIM_SEEDS=${RACE_SIM_SEEDS:-100} # simulator runs under the race detector
 POWER_CUTS=${POWER_CUTS:-3}
+NETNS_MINUTES=${NETNS_MINUTES:-1}    # nodes in network namespaces
 KILL_ROUNDS=${KILL_ROUNDS:-50}        # kill -9 rounds, of .ci/deep only: the gate leaves the number to the test
 TEST_TIMEOUT=${TEST_TIMEOUT:-15m}    # for the tests of one package
 
@@ -95,6 +96,18 @@ stage_kill() { # kill -9 of a node while it acknowledges writes, $KILL_ROUNDS ro
   go test -count=1 -timeout "$TEST_TIMEOUT" -run KilledNode ./cmd/anabranch -args -kills="$KILL_ROUNDS"
 }
 
+stage_namespaces() { # nodes in network namespaces, cut off, killed and put back for $NETNS_MINUTES minutes; as root
+  need_package ./cmd/anabranch
+  need_tools iproute2:ip nftables:nft
+  local log
+  log=$(mktemp)
+  if ! ANABRANCH_NETNS_SECONDS=$(awk "BEGIN { print $NETNS_MINUTES * 60 }") \
+    go test -v -count=1 -timeout "$TEST_TIMEOUT" -run '^TestNodesInNamespaces$' ./cmd/anabranch | tee "$log"; then
+    return 1
+  fi
+  ! grep -q '^--- SKIP' "$log" || return $SKIP
+}
+
 stage_power() { # power cuts of a node that writes, $POWER_CUTS of them; as root
   ANABRANCH_POWER_CUTS=$POWER_CUTS go test -count=1 -timeout "$TEST_TIMEOUT" -run TestPowerCut ./cmd/anabranch
 }
@@ -126,6 +139,16 @@ need_package() {
     echo "there is no package $1"
     exit $SKIP
   fi
+}
+
+# need_tools installs the Debian packages whose commands are missing, in CI only: what is tested there must not be skipped.
+need_tools() {
+  local pair missing=""
+  for pair in "$@"; do
+    command -v "${pair#*:}" >/dev/null || missing+=" ${pair%:*}"
+  done
+  [ -n "$missing" ] && [ -n "${ANABRANCH_CI:-}" ] || return 0
+  apt-get update -qq && apt-get install -y -qq $missing
 }
 
 # go_files prints the Go files of the repository, each followed by NUL.
