@@ -204,4 +204,5 @@ func (s *Space) storeAcked(b *store.Batch, limit int, always bool) {
 type liveDelta struct {
 	message *protocol.Delta
 	frame   []byte // nil without a transport
+	known   bool   // it was here already
 }

@@ -22,6 +22,7 @@ type session struct {
 	conn   *peerConn
 	stream Stream
 	byUs   bool // we opened the stream
+	began  time.Time
 
 	mu    sync.Mutex
 	proto *protocol.Session
@@ -41,7 +42,7 @@ const refusalTimeout = 2 * time.Second
 const sendBatchBytes = 256 << 10
 
 func newSession(s *Space, conn *peerConn, stream Stream, byUs bool) *session {
-	return &session{space: s, conn: conn, stream: stream, byUs: byUs, wake: make(chan struct{}, 1)}
+	return &session{space: s, conn: conn, stream: stream, byUs: byUs, began: time.Now(), wake: make(chan struct{}, 1)}
 }
 
 // advance tells the session that more is durable. It is called with space.mu held.
@@ -60,8 +61,9 @@ func (ses *session) poke() {
 	}
 }
 
-// takeAdvice passes on what advance left. It is called with mu held.
+// takeAdvice passes on the time and what advance left. It is called with mu held.
 func (ses *session) takeAdvice() {
+	ses.proto.Tick(time.Since(ses.began))
 	ses.inbox.Lock()
 	defer ses.inbox.Unlock()
 	if !ses.advised {
@@ -182,12 +184,30 @@ func (ses *session) send(ctx context.Context) error {
 			continue
 		}
 		ses.noteLevel()
-		select {
-		case <-ses.wake:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := ses.idle(ctx); err != nil {
+			return err
 		}
 	}
+}
+
+// idle returns when there may be something to send.
+func (ses *session) idle(ctx context.Context) error {
+	ses.mu.Lock()
+	at, ok := ses.proto.Due()
+	ses.mu.Unlock()
+	var due <-chan time.Time
+	if ok {
+		timer := time.NewTimer(time.Until(ses.began.Add(at)))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-ses.wake:
+	case <-due:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 func (ses *session) collect(src *source) ([][]byte, error) {
@@ -253,8 +273,14 @@ func (ses *session) receive() error {
 func (ses *session) do(step protocol.Step, frame []byte) error {
 	s := ses.space
 	if step.Merge != nil {
-		if err := s.merge(&liveDelta{message: step.Merge, frame: frame}); err != nil {
+		d := &liveDelta{message: step.Merge, frame: frame}
+		if err := s.merge(d); err != nil {
 			return ses.refuse(step.Merge, err)
+		}
+		if d.known {
+			ses.mu.Lock()
+			ses.proto.Surplus(step.Merge)
+			ses.mu.Unlock()
 		}
 	}
 	if step.LostWrites {

@@ -182,6 +182,7 @@ func (s *Space) mergePart(d *liveDelta) (*group, error) {
 	defer over.Snapshot.Close()
 	m, err := s.state.Merge(over, r.group.batch, &d.message.Delta, r.self, r.checkClock)
 	if err != nil || !m.New {
+		d.known = err == nil
 		return nil, err
 	}
 	if m.Foreign {

@@ -23,6 +23,7 @@
 //  4. If a delta cannot be merged call Refuse. A delta that was taken and then lost, because the commit failed, cannot be
 //     refused any more: the peer takes it for received, so end the session.
 //  5. Call RetryHeld every few seconds while Held is not empty.
+//  6. Call Tick before Next, and no later than at Due: some things are better said a moment later, or not at all.
 //
 // A frame that is lost, repeated or comes out of order does no harm beyond a refusal and a repetition, for a receiver takes a
 // delta only if it has everything that comes before, and merging one twice changes nothing.

@@ -52,6 +52,9 @@ const (
 	RefusedStable
 	// RefusedInternal: the refuser could not store it (disk full, store closed). It ends the session.
 	RefusedInternal
+	// RefusedKnown: the receiver had it already from elsewhere, which is no fault. The sender leaves that origin to
+	// others, for as long as they do it.
+	RefusedKnown
 )
 
 func (c RefusalCode) String() string {
@@ -66,6 +69,8 @@ func (c RefusalCode) String() string {
 		return "needs a snapshot"
 	case RefusedInternal:
 		return "internal error"
+	case RefusedKnown:
+		return "known"
 	}
 	return fmt.Sprintf("code %d", uint8(c))
 }

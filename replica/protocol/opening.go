@@ -126,9 +126,7 @@ func (s *Session) meet(vv crdt.VersionVector) Step {
 	s.acked.Join(vv)
 	s.sent.Join(vv)
 	for d := range s.local.VV.Beyond(s.sent).All() {
-		if _, held := s.held[d.Replica]; !held {
-			s.behind[d.Replica] = struct{}{}
-		}
+		s.markBehind(d.Replica)
 	}
 	return Step{
 		LostWrites: s.local.Self != 0 && vv.Get(s.local.Self) > s.local.VV.Get(s.local.Self),

@@ -77,6 +77,7 @@ type Session struct {
 	last     crdt.ReplicaID              // the origin of which a delta was sent last
 	held     map[crdt.ReplicaID]struct{} // origins that the peer refused for their clock
 	compare  bool                        // send a Level once there is nothing else to send
+	relay    relays                      // what the peer gets from elsewhere
 }
 
 // maxRefusals bounds the origins whose refusals wait to be sent, against a peer that makes origins up. The sender of a delta
@@ -93,6 +94,7 @@ func NewSession(local State) *Session {
 		held:    make(map[crdt.ReplicaID]struct{}),
 		compare: true,
 		opening: opening{whole: wholeVector, leaf: leafEntries},
+		relay:   newRelays(),
 	}
 }
 
@@ -124,14 +126,18 @@ func (s *Session) Receive(m Message) (Step, error) {
 func (s *Session) receiveDelta(m *Delta) Step {
 	end := crdt.Dot{Replica: m.Origin, Time: m.To}
 	s.sent.Advance(end)
-	return Step{Merge: m, Acked: s.acked.Advance(end)}
+	acked := s.acked.Advance(end)
+	s.comesFrom(m.Origin)
+	return Step{Merge: m, Acked: acked}
 }
 
 func (s *Session) receiveAck(vv crdt.VersionVector) Step {
-	before := s.acked.Clone()
-	s.acked.Join(vv)
-	s.sent.Join(vv)
-	return Step{Acked: !before.Equal(s.acked)}
+	risen := vv.Beyond(s.acked)
+	s.acked.Join(risen)
+	for d := range risen.All() {
+		s.noteProgress(d.Replica, s.sent.Advance(d))
+	}
+	return Step{Acked: risen.Len() > 0}
 }
 
 func (s *Session) compareWith(m *Level) Comparison {
@@ -149,6 +155,10 @@ func (s *Session) compareWith(m *Level) Comparison {
 // receiveRefusal goes back to what the peer acknowledged. An origin refused for its clock waits for RetryHeld;
 // the gaps that the frames already under way run into then mean nothing.
 func (s *Session) receiveRefusal(m *Refusal) Step {
+	if m.Code == RefusedKnown {
+		s.receiveKnown(m)
+		return Step{}
+	}
 	if s.sent.Get(m.Origin) > s.acked.Get(m.Origin) {
 		s.sent.Remove(m.Origin)
 		s.sent.Advance(crdt.Dot{Replica: m.Origin, Time: s.acked.Get(m.Origin)})
@@ -162,9 +172,15 @@ func (s *Session) receiveRefusal(m *Refusal) Step {
 }
 
 func (s *Session) markBehind(r crdt.ReplicaID) {
-	if _, held := s.held[r]; !held && s.met && s.local.VV.Get(r) > s.sent.Get(r) {
+	if s.lacks(r) && !s.postpone(r) {
 		s.behind[r] = struct{}{}
 	}
+}
+
+// lacks reports whether there is something of an origin that the peer may lack, was not sent, and would take.
+func (s *Session) lacks(r crdt.ReplicaID) bool {
+	_, held := s.held[r]
+	return !held && s.met && s.local.VV.Get(r) > s.sent.Get(r)
 }
 
 // Refuse tells the peer that its delta was not merged. Of several refusals of one origin that wait to be sent one will do: the
@@ -238,6 +254,9 @@ func (s *Session) Next(src Source) (Message, error) {
 	if m := s.nextBranches(); m != nil {
 		return m, nil
 	}
+	if m := s.nextSurplus(); m != nil {
+		return m, nil
+	}
 	if m := s.nextAck(); m != nil {
 		return m, nil
 	}
@@ -261,16 +280,23 @@ func (s *Session) nextAck() Message {
 		return nil
 	}
 	var risen []crdt.Dot
+	waits := false
 	for r := range s.unacked {
 		if _, soon := s.behind[r]; soon {
 			continue
 		}
+		if s.ackWaits(r) {
+			waits = true
+			continue
+		}
 		d := crdt.Dot{Replica: r, Time: s.local.VV.Get(r)}
 		delete(s.unacked, r)
+		s.noteTold(r)
 		if s.told.Advance(d) {
 			risen = append(risen, d)
 		}
 	}
+	s.relay.acksWait = s.relay.acksWait && waits
 	if len(risen) == 0 {
 		return nil
 	}
@@ -302,6 +328,7 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 		if d.To >= to {
 			delete(s.behind, r)
 		}
+		s.noteSent(r, d.To)
 		return d, nil
 	}
 	return nil, nil
@@ -310,7 +337,7 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 // following returns the smallest ID that is greater than last, or else the smallest: origins take turns, so that one
 // that writes more than the connection takes does not hold up the others. What is sent next never depends on the
 // order of a map.
-func following(ids map[crdt.ReplicaID]struct{}, last crdt.ReplicaID) crdt.ReplicaID {
+func following[V any](ids map[crdt.ReplicaID]V, last crdt.ReplicaID) crdt.ReplicaID {
 	var least, next crdt.ReplicaID // zero is no replica
 	for r := range ids {
 		if least == 0 || r < least {

@@ -28,6 +28,8 @@ const (
 	QuietChecks          // quiescent points
 	Verifications        // docstore.Verify
 	EqualDigests         // comparisons of a session
+	SurplusTold          // deltas that the peer had from elsewhere, as it said
+	RelaysOverdue        // sessions that had waited for others to bring something, or for company of an acknowledgement
 	DifferingDigests     // the same, while one side was not closed
 	OpenedBySummary      // sides of sessions that told a hash of their vectors
 	BranchesTold         // messages that found out what differs in them
@@ -68,7 +70,7 @@ const firstFault = LinksUp
 var kindNames = [numKinds]string{
 	"steps", "transactions", "empty transactions", "re-issued writes", "large documents", "merges", "partial merges", "known deltas",
 	"relayed deltas", "combined deltas", "built deltas", "partial deltas", "messages", "siblings seen", "conflicts settled", "open states", "closed checks",
-	"quiet checks", "verifications", "equal digests", "differing digests",
+	"quiet checks", "verifications", "equal digests", "surplus told", "relays overdue", "differing digests",
 	"opened by summary", "branches told", "links up", "links broken", "broken with frames",
 	"partitions", "partitions healed", "late joins", "frames lost", "frames repeated", "frames reordered", "stale deltas",
 	"gaps refused", "clock refused", "held retried", "sessions ended", "crashes before persist", "crashes after persist",

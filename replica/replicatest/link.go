@@ -79,6 +79,9 @@ func (s *simulation) pump(e *end) bool {
 	if e.broken || len(e.peer.inbox) >= s.plan.window {
 		return false
 	}
+	if e.session.Tick(s.uptime()) {
+		s.counts[RelaysOverdue]++
+	}
 	m, err := e.session.Next(e.replica)
 	if err != nil {
 		s.failf("node %d: session: next: %v", e.replica.node.index, err)
@@ -86,6 +89,9 @@ func (s *simulation) pump(e *end) bool {
 	}
 	if m == nil {
 		return false
+	}
+	if r, ok := m.(*protocol.Refusal); ok && r.Code == protocol.RefusedKnown {
+		s.counts[SurplusTold]++
 	}
 	s.checkSent(e, m)
 	s.tracef("node %d -> %d: %s", e.replica.node.index, e.peer.replica.node.index, describe(m))
@@ -174,8 +180,11 @@ func (s *simulation) merge(e *end, d *protocol.Delta) {
 	n := e.replica.node
 	m, err := e.replica.merge(d)
 	s.noteMerge(n, m, err)
-	if err != nil {
+	switch {
+	case err != nil:
 		s.refuse(e, d, err)
+	case !m.New:
+		e.session.Surplus(d)
 	}
 	if m.Foreign {
 		s.counts[LossProvenByDelta]++

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime/debug"
+	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica/memstore"
@@ -21,7 +22,8 @@ type simulation struct {
 	millis  int64 // the true time
 	nodes   []*node
 	links   []*link
-	side    []int // of the partition, for each node
+	waited  time.Duration // see uptime
+	side    []int         // of the partition, for each node
 	oracles []*oracle
 	carried map[*protocol.Delta][]known
 	past    [][]*protocol.Delta // by space: deltas sent at some time
@@ -187,7 +189,7 @@ func (s *simulation) someVerification() {
 func (s *simulation) settle() {
 	s.heal()
 	// Each round moves something, so very many of them mean that the nodes tell each other things without end.
-	for round := 0; s.failure == nil && (s.drain() || s.retryAll()); round++ {
+	for round := 0; s.failure == nil && (s.drain() || s.retryAll() || s.wait()); round++ {
 		if round > 300 {
 			s.failf("the nodes do not come to rest")
 		}
