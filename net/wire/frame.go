@@ -11,10 +11,14 @@ import (
 type Type uint8
 
 // The frame types. Hello goes first in both directions of the control stream, SpaceOpen is the first frame of a space stream,
-// the others are the messages of a session.
+// Join and its answers have a connection of their own, the others are the messages of a session.
 const (
 	TypeHello     Type = 0x01
 	TypeSpaceOpen Type = 0x02
+
+	TypeJoin        Type = 0x05
+	TypeJoined      Type = 0x06
+	TypeJoinRefused Type = 0x07
 
 	TypeVectors Type = 0x10
 	TypeDelta   Type = 0x11
@@ -25,6 +29,8 @@ const (
 	TypeOpening  Type = 0x1a
 	TypeBranches Type = 0x1b
 
+	TypeGrants Type = 0x20
+
 	TypePacked Type = 0x24 // any other of a session, compressed
 )
 
@@ -34,6 +40,14 @@ func (t Type) String() string {
 		return "Hello"
 	case TypeSpaceOpen:
 		return "SpaceOpen"
+	case TypeJoin:
+		return "Join"
+	case TypeJoined:
+		return "Joined"
+	case TypeJoinRefused:
+		return "JoinRefused"
+	case TypeGrants:
+		return "Grants"
 	case TypeVectors:
 		return "Vectors"
 	case TypeDelta:
@@ -79,6 +93,8 @@ func appendMessage(dst []byte, m protocol.Message) ([]byte, error) {
 		return appendOpening(dst, m)
 	case *protocol.Branches:
 		return appendBranches(dst, m)
+	case *protocol.Grants:
+		return appendGrants(dst, m)
 	}
 	return dst, fmt.Errorf("wire: no frame for a message of type %T", m)
 }
@@ -105,9 +121,11 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseOpening(body))
 	case TypeBranches:
 		return message(parseBranches(body))
+	case TypeGrants:
+		return message(parseGrants(body))
 	case TypePacked:
 		return unpack(body)
-	case TypeHello, TypeSpaceOpen:
+	case TypeHello, TypeSpaceOpen, TypeJoin, TypeJoined, TypeJoinRefused:
 		return nil, &FrameError{t, "type", ErrUnexpected}
 	}
 	return nil, nil

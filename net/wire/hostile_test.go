@@ -164,6 +164,7 @@ func TestBadFrames(t *testing.T) {
 		{"level with a long digest", frameOf(TypeLevel, arr(3), bin(make([]byte, 16)...), bin(make([]byte, 17)...), []byte{0xc2}), ErrTooLarge},
 		{"level with a number for a bool", frameOf(TypeLevel, arr(3), bin(make([]byte, 16)...), bin(make([]byte, 16)...), u(1)), ErrKind},
 		{"refusal without a code", frameOf(TypeRefusal, arr(5), u(0), u(1), u(1), u(1), str("")), ErrValue},
+		{"grants over the limit", frameOf(TypeGrants, arr(2), bin(make([]byte, 32)...), bin(make([]byte, protocol.MaxGrantsBytes+1)...)), ErrTooLarge},
 		{"refusal with code 256", frameOf(TypeRefusal, arr(5), u(256), u(1), u(1), u(1), str("")), ErrValue},
 		{"refusal with a text over the limit", frameOf(TypeRefusal, arr(5), u(1), u(1), u(1), u(1), str(strings.Repeat("x", protocol.MaxRefusalText+1))), ErrTooLarge},
 
@@ -264,7 +265,7 @@ func TestNewerMinorVersion(t *testing.T) {
 			t.Errorf("%s with more elements: %+v, %v", s.name, v, err)
 		}
 	}
-	for _, unknown := range [][]byte{frameOf(0x20), frameOf(0xff, []byte("anything")), frameOf(0)} {
+	for _, unknown := range [][]byte{frameOf(0x7f), frameOf(0xff, []byte("anything")), frameOf(0)} {
 		if m, err := Unmarshal(unknown); m != nil || err != nil {
 			t.Errorf("unknown type %#x: %v, %v, want nil, nil", unknown[headerBytes], m, err)
 		}

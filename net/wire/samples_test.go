@@ -38,10 +38,21 @@ func samples() []sample {
 		{"hello", hello, func() ([]byte, error) { return AppendHello(nil, hello) }},
 		{"space-open", "inventory ä", func() ([]byte, error) { return AppendSpaceOpen(nil, "inventory ä") }},
 	}
+	join := protocol.JoinRequest{Space: [32]byte{1, 31: 2}, Ticket: [32]byte{3, 31: 4}, Proof: [64]byte{5, 63: 6}, Statements: []byte{}}
+	introduce := protocol.JoinRequest{Space: [32]byte{1, 31: 2}, Statements: []byte("statements")}
+	joined := protocol.JoinAnswer{Statements: []byte("statements")}
+	refused := protocol.JoinAnswer{Code: protocol.JoinUsed, Text: "the ticket was used"}
+	list = append(list,
+		sample{"join", join, func() ([]byte, error) { return AppendJoin(nil, join) }},
+		sample{"join-introduction", introduce, func() ([]byte, error) { return AppendJoin(nil, introduce) }},
+		sample{"joined", joined, func() ([]byte, error) { return AppendJoinAnswer(nil, joined) }},
+		sample{"join-refused", refused, func() ([]byte, error) { return AppendJoinAnswer(nil, refused) }},
+	)
 	for _, m := range []struct {
 		name string
 		m    protocol.Message
 	}{
+		{"grants", &protocol.Grants{Hash: [32]byte{1, 31: 2}, Statements: []byte("statements")}},
 		{"vectors", &protocol.Vectors{Self: alice, VV: sampleVector(), Stable: crdt.NewVersionVector(crdt.Dot{Replica: bob, Time: at(1_789_000_000_000, 0)})}},
 		{"vectors-empty", &protocol.Vectors{}},
 		{"delta", &protocol.Delta{Delta: crdt.Delta{
@@ -87,6 +98,10 @@ func parse(b []byte) (any, error) {
 			return ParseHello(b)
 		case TypeSpaceOpen:
 			return ParseSpaceOpen(b)
+		case TypeJoin:
+			return orNil(ParseJoin(b))
+		case TypeJoined, TypeJoinRefused:
+			return orNil(ParseJoinAnswer(b))
 		}
 	}
 	m, err := Unmarshal(b)
@@ -96,6 +111,13 @@ func parse(b []byte) (any, error) {
 	return m, err
 }
 
+func orNil[T any](v T, err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
 // write is the inverse of parse.
 func write(v any) ([]byte, error) {
 	switch v := v.(type) {
@@ -103,6 +125,10 @@ func write(v any) ([]byte, error) {
 		return AppendHello(nil, v)
 	case string:
 		return AppendSpaceOpen(nil, v)
+	case protocol.JoinRequest:
+		return AppendJoin(nil, v)
+	case protocol.JoinAnswer:
+		return AppendJoinAnswer(nil, v)
 	case protocol.Message:
 		return Marshal(nil, v)
 	}

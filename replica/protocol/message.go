@@ -7,7 +7,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 )
 
-// Message is one of *Vectors, *Opening, *Branches, *Delta, *Ack, *Level and *Refusal: what two replicas of a space tell
+// Message is one of *Grants, *Vectors, *Opening, *Branches, *Delta, *Ack, *Level and *Refusal: what two replicas of a space tell
 // each other in one session. A message is not changed after it was made.
 type Message interface{ message() }
 
@@ -55,6 +55,8 @@ const (
 	// RefusedKnown: the receiver had it already from elsewhere, which is no fault. The sender leaves that origin to
 	// others, for as long as they do it.
 	RefusedKnown
+	// RefusedPermission: the sender may only read the space. It ends the session.
+	RefusedPermission
 )
 
 func (c RefusalCode) String() string {
@@ -71,6 +73,8 @@ func (c RefusalCode) String() string {
 		return "internal error"
 	case RefusedKnown:
 		return "known"
+	case RefusedPermission:
+		return "no right to write"
 	}
 	return fmt.Sprintf("code %d", uint8(c))
 }

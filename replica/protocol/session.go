@@ -78,6 +78,7 @@ type Session struct {
 	held     map[crdt.ReplicaID]struct{} // origins that the peer refused for their clock
 	compare  bool                        // send a Level once there is nothing else to send
 	relay    relays                      // what the peer gets from elsewhere
+	muted    bool                        // see Mute
 }
 
 // maxRefusals bounds the origins whose refusals wait to be sent, against a peer that makes origins up. The sender of a delta
@@ -282,7 +283,7 @@ func (s *Session) nextAck() Message {
 	var risen []crdt.Dot
 	waits := false
 	for r := range s.unacked {
-		if _, soon := s.behind[r]; soon {
+		if _, soon := s.behind[r]; soon && !s.muted {
 			continue
 		}
 		if s.ackWaits(r) {
@@ -304,7 +305,7 @@ func (s *Session) nextAck() Message {
 }
 
 func (s *Session) nextDelta(src Source) (Message, error) {
-	if !s.met || !s.local.Stable.LessOrEqual(s.sent) {
+	if !s.met || s.muted || !s.local.Stable.LessOrEqual(s.sent) {
 		return nil, nil
 	}
 	for len(s.behind) > 0 {
