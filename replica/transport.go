@@ -27,6 +27,14 @@ type Transport interface {
 	Dial(ctx context.Context, addr string, peer PeerID) (Conn, error)
 	// Accept returns the next incoming connection whose peer is allowed. After Close it returns net.ErrClosed.
 	Accept(ctx context.Context) (Conn, error)
+	// SetGate tells whom else to allow, beside those on the transport's own list, and who answers those that ask to join. It is
+	// called once, before Dial and Accept.
+	SetGate(Gate)
+	// Listed reports whether a peer is on the transport's own list.
+	Listed(PeerID) bool
+	// Join asks a node to let this one into a space, over a connection that is made for this alone. It need not be allowed for that by
+	// the other node, nor allow it; but the other node must prove that it is peer.
+	Join(ctx context.Context, addr string, peer PeerID, r protocol.JoinRequest) (protocol.JoinAnswer, error)
 	// Marshal appends one message as a whole frame, length and type included, ready for Stream.WriteFrames on any stream of
 	// this transport; the bytes may be sent to many peers.
 	Marshal(dst []byte, m protocol.Message) ([]byte, error)
@@ -78,7 +86,7 @@ const (
 	CloseMalformed    CloseCode = 1 // a frame that does not parse
 	CloseTooLarge     CloseCode = 2 // a frame over the limit
 	CloseVersion      CloseCode = 3 // no common protocol version
-	CloseNotAllowed   CloseCode = 4 // the peer is not on the list of allowed peers
+	CloseNotAllowed   CloseCode = 4 // the peer is not on the list of allowed peers, and has no rights in a space here
 	CloseWrongPeer    CloseCode = 5 // the peer proved another ID than the one expected
 	CloseUnknownSpace CloseCode = 6 // the space is not kept here
 	CloseDuplicate    CloseCode = 7 // another connection or stream serves this already
@@ -86,6 +94,7 @@ const (
 	CloseSameIdentity CloseCode = 9 // both ends have one identity
 	CloseSlow         CloseCode = 10
 	CloseRefused      CloseCode = 11 // a refusal that ends the session; its frame says why
+	CloseNoGrant      CloseCode = 12 // the peer has no rights in the space, as far as the closing side knows
 )
 
 // CloseError is what a closed connection or stream returns.
@@ -111,6 +120,7 @@ var closeCodes = map[CloseCode]string{
 	CloseVersion: "no common protocol version", CloseNotAllowed: "peer not allowed", CloseWrongPeer: "wrong peer ID",
 	CloseUnknownSpace: "space not kept here", CloseDuplicate: "duplicate", CloseInternal: "internal error",
 	CloseSameIdentity: "both ends have the same identity", CloseSlow: "too slow", CloseRefused: "refused",
+	CloseNoGrant: "no right to the space",
 }
 
 func (c CloseCode) String() string {

@@ -26,6 +26,7 @@ type Transport struct {
 
 	mu    sync.Mutex
 	allow func(replica.PeerID) bool
+	gate  replica.Gate
 	now   func() time.Time
 }
 
@@ -45,11 +46,29 @@ func (t *Transport) SetNow(now func() time.Time) {
 	t.now = now
 }
 
-func (t *Transport) allows(id replica.PeerID) bool {
+// SetGate implements replica.Transport.
+func (t *Transport) SetGate(g replica.Gate) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gate = g
+}
+
+// Listed implements replica.Transport.
+func (t *Transport) Listed(id replica.PeerID) bool {
 	t.mu.Lock()
 	allow := t.allow
 	t.mu.Unlock()
 	return allow(id)
+}
+
+func (t *Transport) allows(id replica.PeerID) bool {
+	if t.Listed(id) {
+		return true
+	}
+	t.mu.Lock()
+	g := t.gate
+	t.mu.Unlock()
+	return g.Allow != nil && g.Allow(id)
 }
 
 func (t *Transport) wall() time.Time {

@@ -54,6 +54,10 @@ func (t *Transport) admit(qc *quic.Conn) {
 		t.refusals.log("refused a connection", "addr", addr, "reason", refuse(qc, replica.CloseNotAllowed, err.Error()))
 		return
 	}
+	if qc.ConnectionState().TLS.NegotiatedProtocol == JoinALPN {
+		t.admitJoin(qc, peer)
+		return
+	}
 	if refused := t.check(peer, replica.PeerID{}); refused != nil {
 		t.refusals.log("refused a connection", "addr", addr, "peer", peer, "reason", refuse(qc, refused.Code, refused.Reason))
 		return

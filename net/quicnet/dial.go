@@ -2,6 +2,7 @@ package quicnet
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -42,7 +43,7 @@ func (t *Transport) dial(ctx context.Context, addr string, expected replica.Peer
 	if err != nil {
 		return nil, err
 	}
-	qc, err := t.dialFirst(ctx, addrs)
+	qc, err := t.dialFirst(ctx, addrs, t.sockets.tls)
 	if err != nil {
 		return nil, err
 	}
@@ -106,9 +107,9 @@ type dialled struct {
 }
 
 // dialFirst returns the first connection that comes up. The others are given up; one that came up all the same is closed.
-func (t *Transport) dialFirst(ctx context.Context, addrs []*net.UDPAddr) (*quic.Conn, error) {
+func (t *Transport) dialFirst(ctx context.Context, addrs []*net.UDPAddr, config *tls.Config) (*quic.Conn, error) {
 	if len(addrs) == 1 {
-		return t.dialOne(ctx, addrs[0])
+		return t.dialOne(ctx, addrs[0], config)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -119,7 +120,7 @@ func (t *Transport) dialFirst(ctx context.Context, addrs []*net.UDPAddr) (*quic.
 				results <- dialled{nil, ctx.Err()}
 				return
 			}
-			qc, err := t.dialOne(ctx, addr)
+			qc, err := t.dialOne(ctx, addr, config)
 			results <- dialled{qc, err}
 		}()
 	}
@@ -153,11 +154,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (t *Transport) dialOne(ctx context.Context, addr *net.UDPAddr) (*quic.Conn, error) {
+func (t *Transport) dialOne(ctx context.Context, addr *net.UDPAddr, config *tls.Config) (*quic.Conn, error) {
 	socket, err := t.sockets.towards(addr.IP)
 	if err != nil {
 		return nil, err
 	}
-	qc, err := socket.Dial(ctx, addr, t.sockets.tls, t.config.quic())
+	qc, err := socket.Dial(ctx, addr, config, t.config.quic())
 	return qc, translate(err)
 }

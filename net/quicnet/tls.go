@@ -10,8 +10,12 @@ import (
 	"github.com/anabranch-db/anabranch/replica"
 )
 
-// ALPN is the application protocol that both ends of a connection must name.
-const ALPN = "anabranch/1"
+// The application protocols that both ends of a connection must name.
+const (
+	ALPN = "anabranch/1"
+	// JoinALPN is for the one question of a node that need not be known: to be let into a space.
+	JoinALPN = "anabranch-join/1"
+)
 
 var errKeyType = errors.New("the peer's certificate has no Ed25519 key")
 
@@ -36,8 +40,9 @@ func (t *Transport) tlsConfigs() (accept, dial *tls.Config, err error) {
 		},
 	}
 	accept, dial = base.Clone(), base
+	accept.NextProtos = []string{ALPN, JoinALPN}
 	accept.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if !slices.Contains(hello.SupportedProtos, ALPN) {
+		if !slices.Contains(hello.SupportedProtos, ALPN) && !slices.Contains(hello.SupportedProtos, JoinALPN) {
 			t.refusals.log("refused a connection", "addr", addrOf(hello), "reason",
 				fmt.Sprintf("it speaks %.80q, not %s", hello.SupportedProtos, ALPN))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 
@@ -32,6 +33,9 @@ type Transport struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
+	gate  atomic.Pointer[replica.Gate]
+	joins chan struct{} // one for each node that asks to join
+
 	mu     sync.Mutex
 	closed bool
 	conns  map[*quic.Conn]struct{}
@@ -49,6 +53,7 @@ func New(config Config) (*Transport, error) {
 		config: config, self: config.Identity.PeerID(),
 		refusals: &refusals{logger: config.Logger, now: config.Now},
 		accepted: make(chan *conn), slots: make(chan struct{}, backlog),
+		joins: make(chan struct{}, maxJoins),
 		conns: map[*quic.Conn]struct{}{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
@@ -78,6 +83,20 @@ func (t *Transport) Addrs() []string {
 		return nil
 	}
 	return localAddrs(t.listener.Addr())
+}
+
+// SetGate implements replica.Transport.
+func (t *Transport) SetGate(g replica.Gate) { t.gate.Store(&g) }
+
+// Listed implements replica.Transport.
+func (t *Transport) Listed(peer replica.PeerID) bool { return t.config.Allow(peer) }
+
+func (t *Transport) allows(peer replica.PeerID) bool {
+	if t.config.Allow(peer) {
+		return true
+	}
+	g := t.gate.Load()
+	return g != nil && g.Allow != nil && g.Allow(peer)
 }
 
 // Marshal implements replica.Transport.
@@ -173,7 +192,7 @@ func (t *Transport) check(peer, expected replica.PeerID) *replica.CloseError {
 			Reason: "both ends are " + peer.String() + ": a node dialled itself, or a store directory was copied"}
 	case !expected.IsZero() && peer != expected:
 		return &replica.CloseError{Code: replica.CloseWrongPeer, Reason: fmt.Sprintf("expected %s, found %s", expected, peer)}
-	case !t.config.Allow(peer):
+	case !t.allows(peer):
 		return &replica.CloseError{Code: replica.CloseNotAllowed, Reason: fmt.Sprintf("%s does not allow %s", t.self, peer)}
 	}
 	return nil
