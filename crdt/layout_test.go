@@ -102,6 +102,7 @@ var layoutOnlyIn = []struct {
 		"the engine knows a transport only as replica.Transport: use package quicnet"},
 	{"github.com/dgraph-io", []string{"replica/badgerstore", "cmd/anabranch/internal"},
 		"the engine knows a store only as store.Store: use package badgerstore"},
+	{"filippo.io/age", []string{"replica/keyfile"}, "keys at rest are one package's business"},
 	{"github.com/spf13", []string{"cmd"}, "only the command has a command line"},
 	{"github.com/vbauerster/mpb", []string{"cmd"}, "only the command draws on a terminal"},
 	{"golang.org/x/term", []string{"cmd"}, "only the command draws on a terminal"},

@@ -7,27 +7,20 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/big"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/anabranch-db/anabranch/replica"
+	"github.com/anabranch-db/anabranch/replica/keyfile"
 )
 
 // IdentityFile is the name of the key file in a store directory.
 const IdentityFile = "identity.pem"
-
-const (
-	pemType = "PRIVATE KEY"
-	// maxIdentityBytes bounds what is read of a key file; a real one has about 120 bytes.
-	maxIdentityBytes = 4 << 10
-)
 
 // Identity is the Ed25519 key that a node proves its peer ID with. It prints as its peer ID, never as its key.
 type Identity struct{ key ed25519.PrivateKey }
@@ -61,88 +54,63 @@ func (id Identity) LogValue() slog.Value { return slog.StringValue(id.String()) 
 // Format keeps every verb of package fmt away from the key.
 func (id Identity) Format(f fmt.State, _ rune) { fmt.Fprint(f, id.String()) }
 
-// LoadOrCreateIdentity reads the identity that is kept in a store directory, and makes one if there is none. The
-// directory has to exist. A key file that others can read is refused, for it may have been read.
-func LoadOrCreateIdentity(dir string) (Identity, error) {
-	path := filepath.Join(dir, IdentityFile)
-	id, err := loadIdentity(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return id, err
+// Sign signs a message. Nothing that is signed here can be taken for another thing: each kind of message begins with a text of its own.
+func (id Identity) Sign(message []byte) ([]byte, error) {
+	if id.key == nil {
+		return nil, errors.New("identity: there is no key")
 	}
-	if err := createIdentity(dir, path); err != nil {
-		return Identity{}, fmt.Errorf("create identity %s: %w", path, err)
-	}
-	return loadIdentity(path)
+	return ed25519.Sign(id.key, message), nil
 }
 
-func loadIdentity(path string) (Identity, error) {
-	info, err := os.Stat(path)
+// LoadOrCreateIdentity is OpenIdentity without a passphrase.
+func LoadOrCreateIdentity(dir string) (Identity, error) { return OpenIdentity(dir, keyfile.None) }
+
+// OpenIdentity reads the identity that is kept in a store directory, and makes one if there is none, with the passphrase if there is
+// one. The directory has to exist. A key file that others can read is refused, for it may have been read. The errors of package
+// keyfile say what is wrong with it.
+func OpenIdentity(dir string, passphrase func() (string, error)) (Identity, error) {
+	path := filepath.Join(dir, IdentityFile)
+	key, err := keyfile.Load(path, passphrase)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = createIdentity(path, passphrase); err == nil {
+			key, err = keyfile.Load(path, passphrase)
+		}
+	}
 	switch {
+	case errors.Is(err, keyfile.ErrNoKey):
+		return Identity{}, fmt.Errorf("identity: %w: restore it from a backup, or remove it to become a new node", err)
 	case err != nil:
 		return Identity{}, fmt.Errorf("identity: %w", err)
-	case !info.Mode().IsRegular():
-		return Identity{}, fmt.Errorf("identity %s: it is not a regular file", path)
-	case info.Size() > maxIdentityBytes:
-		return Identity{}, fmt.Errorf("identity %s: %d bytes are too many for a key file", path, info.Size())
-	}
-	if err := checkMode(path, info); err != nil {
-		return Identity{}, err
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Identity{}, fmt.Errorf("identity: %w", err)
-	}
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != pemType {
-		return Identity{}, fmt.Errorf("identity %s: it holds no PEM block %q: restore it from a backup, or remove it to become a new node", path, pemType)
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return Identity{}, fmt.Errorf("identity %s: it is not a PKCS #8 key: restore it from a backup, or remove it to become a new node", path)
-	}
-	key, ok := parsed.(ed25519.PrivateKey)
-	if !ok {
-		return Identity{}, fmt.Errorf("identity %s: it holds a key of type %T, want Ed25519", path, parsed)
 	}
 	return Identity{key}, nil
 }
 
-// createIdentity writes a new key under a temporary name, syncs it, and gives it its name if no other process has been faster:
-// a link, unlike a rename, never replaces a key.
-func createIdentity(dir, path string) error {
+// IdentityOf returns the peer ID that belongs to a store directory, for which no passphrase is needed. The error is fs.ErrNotExist if there is
+// none yet.
+func IdentityOf(dir string) (p replica.PeerID, err error) {
+	key, _, err := keyfile.Public(filepath.Join(dir, IdentityFile))
+	if err != nil {
+		return p, fmt.Errorf("identity: %w", err)
+	}
+	copy(p[:], key)
+	return p, nil
+}
+
+// createIdentity makes a new key, unless another process is faster.
+func createIdentity(path string, passphrase func() (string, error)) error {
+	word, err := passphrase()
+	if err != nil {
+		return err
+	}
 	id, err := GenerateIdentity()
 	if err != nil {
 		return err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(id.key)
-	if err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, IdentityFile+".*.tmp") // with mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already if it was renamed
-	_, err = f.Write(pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := place(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func place(tmp, path string) error {
-	err := os.Link(tmp, path)
-	switch {
-	case err == nil, errors.Is(err, fs.ErrExist):
+	err = keyfile.Create(path, id.key, word)
+	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
-	return os.Rename(tmp, path) // a file system without hard links
+	return err
 }
 
 // certificate returns a certificate for the key, signed by itself. Its dates mean nothing: peers look at the public key alone, for

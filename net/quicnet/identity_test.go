@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/anabranch-db/anabranch/replica"
+	"github.com/anabranch-db/anabranch/replica/keyfile"
 )
 
 func TestIdentityIsKept(t *testing.T) {
@@ -43,6 +45,21 @@ func TestIdentityIsKept(t *testing.T) {
 	other, err := LoadOrCreateIdentity(t.TempDir())
 	if err != nil || other.PeerID() == first.PeerID() {
 		t.Errorf("another directory: %v, %v", other, err)
+	}
+}
+
+func TestIdentityWithAPassphrase(t *testing.T) {
+	dir := t.TempDir()
+	word := func() (string, error) { return "open sesame", nil }
+	first, err := OpenIdentity(dir, word)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := IdentityOf(dir); err != nil || p != first.PeerID() {
+		t.Errorf("without the passphrase: %v, %v, want %v", p, err, first)
+	}
+	if _, err := LoadOrCreateIdentity(dir); !errors.Is(err, keyfile.ErrLocked) {
+		t.Errorf("without a passphrase: %v", err)
 	}
 }
 

@@ -1,6 +1,6 @@
 //go:build unix
 
-package quicnet
+package keyfile
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 	"os"
 )
 
-func checkMode(path string, info fs.FileInfo) error {
+func checkMode(info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("identity %s: mode %04o lets other users at the key: set it to 0600 (chmod 600), and make a new identity if others may have read it", path, mode)
+		return fmt.Errorf("%w: mode %04o lets other users at the key: set it to 0600 (chmod 600), and make a new one if others may have read it", ErrMode, mode)
 	}
 	return nil
 }
