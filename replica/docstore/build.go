@@ -8,6 +8,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/codec"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
 
@@ -19,15 +20,19 @@ const (
 )
 
 // Build makes a delta of the transactions of origin in (from, to], or in a first part of that range if it is
-// long: never a part of a transaction. Everything is of the snapshot, the horizon too: one that is not durable could
+// long: never a part of a transaction. The error is
+// protocol.ErrPruned if stable has passed from. Everything is of the snapshot, the horizon too: one that is not durable could
 // name writes that a crash takes back, and who has seen it would wait for them for ever.
 //
 // It takes just the cells that refer to a dot of origin in the range. What those transactions did in other
 // cells has since been replaced or removed by later writes, whose own deltas carry those cells whole.
 func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.Time) (*crdt.Delta, error) {
-	horizon, err := horizonOf(r, space, origin)
+	stable, horizon, err := entryOf(r, space, origin)
 	if err != nil {
 		return nil, err
+	}
+	if stable > from {
+		return nil, fmt.Errorf("%w: (%s, %s] of %s, and up to %s it is forgotten", protocol.ErrPruned, from, to, origin, stable)
 	}
 	for limit := buildRecords; ; limit = max(1, limit/4) {
 		records, end, err := logged(r, space, origin, from, to, limit)

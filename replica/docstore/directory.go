@@ -11,7 +11,7 @@ import (
 // documents large, so it can outgrow one value: then it is cut into pieces, and its own key says how many there are,
 // after a count of no chunks, which none has.
 
-// putDirectory writes the directory of the document. It never gets smaller, so no piece is left over.
+// putDirectory writes the directory of the document, and deletes the pieces that it does not need any more.
 func (o *outcome) putDirectory(starts []crdt.PathKey) {
 	d := o.doc
 	list := binary.AppendUvarint(make([]byte, 4, 256), uint64(len(starts)))
@@ -19,8 +19,8 @@ func (o *outcome) putDirectory(starts []crdt.PathKey) {
 		list = binary.AppendUvarint(list, uint64(len(s)))
 		list = append(list, s...)
 	}
+	pieces := 0
 	if len(list) > maxSegmentBytes {
-		pieces := 0
 		for rest := list[4:]; len(rest) > 0; pieces++ {
 			n := min(len(rest), maxSegmentBytes)
 			k := pieceKey(d.space.number, d.key, pieces)
@@ -31,30 +31,40 @@ func (o *outcome) putDirectory(starts []crdt.PathKey) {
 	}
 	key := directoryKey(d.space.number, d.key)
 	o.put(key, seal(key, list))
+	o.dropPieces(pieces)
 }
 
-func readDirectory(r Reader, space uint32, document string) ([]crdt.PathKey, error) {
+func (o *outcome) dropPieces(from int) {
+	for i := from; i < o.doc.pieces; i++ {
+		o.delete(pieceKey(o.doc.space.number, o.doc.key, i))
+	}
+}
+
+// readDirectory returns where the chunks begin, and the number of pieces that the directory is in.
+func readDirectory(r Reader, space uint32, document string) (starts []crdt.PathKey, pieces int, err error) {
 	key := directoryKey(space, document)
 	b, err := readSealed(r, key)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if len(b) == 0 || b[0] != 0 {
-		return parseDirectory(key, string(b))
+		starts, err = parseDirectory(key, string(b))
+		return starts, 0, err
 	}
 	n, size := binary.Uvarint(b[1:])
 	if size <= 0 || n == 0 || n > maxSegments {
-		return nil, fmt.Errorf("%w: directory %q of %d pieces", ErrCorrupt, key, n)
+		return nil, 0, fmt.Errorf("%w: directory %q of %d pieces", ErrCorrupt, key, n)
 	}
 	var list []byte
 	for i := range int(n) {
 		piece, err := readSealed(r, pieceKey(space, document, i))
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		list = append(list, piece...)
 	}
-	return parseDirectory(key, string(list))
+	starts, err = parseDirectory(key, string(list))
+	return starts, int(n), err
 }
 
 // readSealed reads a value that must be there.

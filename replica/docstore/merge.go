@@ -55,7 +55,7 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 	outcomes := make([]*outcome, 0, len(d.Documents))
 	left := s.mergeRoom()
 	for i := range d.Documents {
-		o, n, err := s.mergeDocument(r, d.Documents[i], in.fields[i], left)
+		o, n, err := s.mergeDocument(r, d.Documents[i], in.fields[i], in.young[i], left)
 		if err != nil {
 			return m, err
 		}
@@ -92,11 +92,12 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 // incoming is a delta that was parsed and found sound.
 type incoming struct {
 	fields [][]crdt.Field // of each document
+	young  []bool         // of each document: no dot in it is at or below stable
 	named  crdt.VersionVector
 }
 
 func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time) error, m *Merged) (incoming, error) {
-	in := incoming{fields: make([][]crdt.Field, len(d.Documents))}
+	in := incoming{fields: make([][]crdt.Field, len(d.Documents)), young: make([]bool, len(d.Documents))}
 	m.Max = max(d.To, d.Horizon.Max())
 	var dots []crdt.Dot
 	cells := 0
@@ -123,9 +124,10 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 		if err != nil {
 			return in, fmt.Errorf("%w: document %q: %w", ErrMalformed, doc.Key, err)
 		}
-		in.fields[i] = fields
+		in.fields[i], in.young[i] = fields, true
 		for _, dot := range dots {
 			in.named.Advance(dot)
+			in.young[i] = in.young[i] && !s.stable.Covers(dot)
 		}
 		for _, f := range fields {
 			for _, e := range f.Cell.Live {
@@ -140,12 +142,12 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 
 // mergeDocument merges the fields of one document, or the first of them: as many as there is room for, but one that changes
 // at least. It returns how many.
-func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field, left room) (*outcome, int, error) {
+func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field, young bool, left room) (*outcome, int, error) {
 	d, err := s.open(r, in.Key)
 	if err != nil {
 		return nil, 0, err
 	}
-	if !d.found && s.stable.Len() == 0 && len(in.Cells) <= maxInlineBytes {
+	if !d.found && young && len(in.Cells) <= maxInlineBytes {
 		o, err := d.adopt(in, fields)
 		return o, len(fields), err
 	}

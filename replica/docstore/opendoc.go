@@ -36,6 +36,7 @@ type openDoc struct {
 	root    bool  // chunked: there is a cell at the empty path, as stored
 	live    int64 // fields with live entries, as stored
 	parts   []part
+	pieces  int // that the stored directory is in
 	doc     *crdt.Document
 }
 
@@ -77,10 +78,11 @@ func (s *Space) openRecord(r Reader, key string, k, value []byte) (*openDoc, err
 }
 
 func (d *openDoc) openDirectory() error {
-	starts, err := readDirectory(d.from, d.space.number, d.key)
+	starts, pieces, err := readDirectory(d.from, d.space.number, d.key)
 	if err != nil {
 		return fmt.Errorf("read the directory of document %q: %w", d.key, err)
 	}
+	d.pieces = pieces
 	d.parts = make([]part, len(starts))
 	for i, s := range starts {
 		d.parts[i].start = s

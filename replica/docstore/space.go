@@ -24,6 +24,7 @@ type Space struct {
 	digest    crdt.Digest
 	arrival   uint64 // of the document that changed last
 	documents int64  // that have a live entry
+	floor     uint64 // the greatest arrival of which the feed has forgotten something
 
 	conflicts  int64 // of all documents
 	conflicted int64 // documents that have any
@@ -31,12 +32,14 @@ type Space struct {
 	risen map[crdt.ReplicaID]struct{} // entries of the vectors to be written by Flush
 	dirty bool
 
+	prune pruneList // what became stable and is still there
+
 	mergeLimit room // zero: what suits the store
 }
 
 // Load reads the state of the space with the given number; one that was never written is empty.
 func Load(r store.Snapshot, number uint32) (*Space, error) {
-	s := &Space{number: number, risen: make(map[crdt.ReplicaID]struct{})}
+	s := &Space{number: number, risen: make(map[crdt.ReplicaID]struct{}), prune: newPruneList()}
 	if err := s.loadMeta(r); err != nil {
 		return nil, err
 	}
@@ -51,6 +54,9 @@ func Load(r store.Snapshot, number uint32) (*Space, error) {
 	}
 	if !s.stable.LessOrEqual(s.vv) || !s.vv.LessOrEqual(s.horizon) {
 		return nil, fmt.Errorf("%w: vectors of space %d break stable ≤ vv ≤ horizon", ErrCorrupt, number)
+	}
+	for d := range s.stable.All() {
+		s.prune.add(d.Replica)
 	}
 	return s, nil
 }
@@ -73,13 +79,13 @@ func (s *Space) loadMeta(r store.Snapshot) error {
 	for i := range len(b)/8 - 2 {
 		n[i] = binary.BigEndian.Uint64(b[16+8*i:])
 	}
-	s.arrival, s.documents, s.conflicts, s.conflicted = n[0], int64(n[1]), int64(n[2]), int64(n[3])
+	s.arrival, s.documents, s.conflicts, s.conflicted, s.floor = n[0], int64(n[1]), int64(n[2]), int64(n[3]), n[4]
 	return nil
 }
 
 // metaNumbers is how many numbers follow the digest in meta. New ones come at the end; those that an older record lacks
 // are zero.
-const metaNumbers = 4
+const metaNumbers = 5
 
 func (s *Space) loadVectorEntry(e store.Entry) error {
 	b, err := unseal(e.Key, e.Value)
@@ -96,16 +102,16 @@ func (s *Space) loadVectorEntry(e store.Entry) error {
 	return nil
 }
 
-// horizonOf returns one entry of the horizon as a snapshot has it.
-func horizonOf(r Reader, space uint32, replica crdt.ReplicaID) (hlc.Time, error) {
+// entryOf returns what the vectors of a space have of one replica, as a snapshot has it.
+func entryOf(r Reader, space uint32, replica crdt.ReplicaID) (stable, horizon hlc.Time, err error) {
 	key := vectorKey(space, replica)
 	value, ok, err := r.Get(key)
 	if err != nil || !ok {
-		return 0, err
+		return 0, 0, err
 	}
 	var s Space
 	err = s.loadVectorEntry(store.Entry{Key: key, Value: value})
-	return s.horizon.Get(replica), err
+	return s.stable.Get(replica), s.horizon.Get(replica), err
 }
 
 // Flush writes what changed of the meta data since the last Flush. It belongs into the same batch as the
@@ -118,8 +124,11 @@ func (s *Space) Flush(b *store.Batch) {
 	key := spaceKey(kindMeta, s.number, 0)
 	d := s.digest.Bytes()
 	v := append(make([]byte, 4, 4+16+8*metaNumbers), d[:]...)
-	for _, n := range [metaNumbers]uint64{s.arrival, uint64(s.documents), uint64(s.conflicts), uint64(s.conflicted)} {
+	for _, n := range [metaNumbers]uint64{s.arrival, uint64(s.documents), uint64(s.conflicts), uint64(s.conflicted), s.floor} {
 		v = binary.BigEndian.AppendUint64(v, n)
+	}
+	for len(v) > 4+32 && binary.BigEndian.Uint64(v[len(v)-8:]) == 0 {
+		v = v[:len(v)-8]
 	}
 	b.Put(key, seal(key, v))
 	for r := range s.risen {
@@ -190,6 +199,10 @@ func (s *Space) Digest() crdt.Digest { return s.digest }
 
 // Arrival returns the number that the document that changed last has in the feed.
 func (s *Space) Arrival() uint64 { return s.arrival }
+
+// Floor returns the greatest arrival number of which the feed has forgotten something: a document that was deleted, and
+// pruned, leaves no entry behind. Who has read the feed up to less may have missed that.
+func (s *Space) Floor() uint64 { return s.floor }
 
 // Documents returns the number of documents that have a live entry.
 func (s *Space) Documents() int64 { return s.documents }

@@ -29,6 +29,7 @@ type Report struct {
 	FeedEntries int64
 	Conflicts   int64       // of all documents
 	Conflicted  int64       // documents that have any
+	Unpruned    int64       // of LogEntries, those at or below stable: they wait for Prune
 	Digest      crdt.Digest // as recomputed
 	Problems    []Problem   // at most MaxProblems
 	Suppressed  int64       // problems beyond those
@@ -134,7 +135,7 @@ func (v *verifier) flush() error {
 // documents checks every record, and that the log and the feed have what it calls for.
 func (v *verifier) documents() error {
 	prefix := spaceKey(kindDocument, v.space, 0)
-	s := &Space{number: v.space}
+	s := &Space{number: v.space, stable: v.state.stable}
 	for e, err := range v.r.Scan(prefix, after(prefix)) {
 		if err != nil {
 			return fmt.Errorf("scan the documents: %w", err)
@@ -182,8 +183,11 @@ func (v *verifier) document(d *openDoc) error {
 	if live != d.live {
 		v.problem(false, where, "%d fields are live and its record says %d", live, d.live)
 	}
-	for _, p := range d.parts {
+	for i, p := range d.parts {
 		if err := v.dots(d, p, where); err != nil {
+			return err
+		}
+		if err := v.prunable(d, i, where); err != nil {
 			return err
 		}
 	}
@@ -226,6 +230,28 @@ func (v *verifier) dots(d *openDoc, p part, where string) error {
 	return nil
 }
 
+// prunable checks that a log key leads to each record with cells that can be pruned: nothing else would ever prune them.
+func (v *verifier) prunable(d *openDoc, i int, where string) error {
+	if !d.isPrunable(i) {
+		return nil
+	}
+	var first []byte
+	for _, dot := range d.parts[i].dots {
+		if !v.state.stable.Covers(dot) {
+			continue
+		}
+		key := logPosition{dot, d.key, d.parts[i].start}.pack(v.space)
+		if _, ok, err := v.r.Get(key); ok || err != nil {
+			return err
+		}
+		if first == nil {
+			first = key
+		}
+	}
+	v.problem(true, where, "cells that can be pruned, and no log entry leads to them")
+	return v.put(first, nil)
+}
+
 // chunks looks for chunks that no directory names.
 func (v *verifier) chunks() error {
 	prefix := spaceKey(kindChunk, v.space, 0)
@@ -257,6 +283,10 @@ func (v *verifier) log() error {
 			return err
 		}
 		p, err := parseLogKey(k)
+		if err == nil && v.state.stable.Covers(p.dot) {
+			v.report.Unpruned++
+			continue
+		}
 		needed := false
 		if err == nil {
 			needed, err = v.refersTo(p)

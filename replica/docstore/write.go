@@ -17,6 +17,7 @@ type outcome struct {
 	record  record       // without the arrival number; to be dropped if gone
 	gone    bool         // nothing is left of the document
 	contest conflictCount
+	silent  bool // nothing changed for a reader: it keeps its place in the feed
 	batch   []write
 }
 
@@ -91,15 +92,17 @@ func (d *openDoc) finish() (*outcome, error) {
 }
 
 func (o *outcome) writeInline() error {
-	fields := o.doc.doc.AppendFields(nil)
+	fields := o.doc.space.pruned(o.doc.doc.AppendFields(nil))
 	if len(fields) == 0 {
 		o.gone = true
 		return o.writeLog("", o.doc.parts[0].dots, nil)
 	}
 	cells := codec.AppendCells(nil, fields)
-	if len(fields) == len(o.changed) {
+	switch {
+	case o.silent: // there is nothing to tell
+	case len(fields) == len(o.changed):
 		o.cells = cells
-	} else {
+	default:
 		o.cells = codec.AppendCells(nil, o.changed)
 	}
 	if len(cells) > maxInlineBytes {
@@ -109,20 +112,28 @@ func (o *outcome) writeInline() error {
 	return o.writeLog("", o.doc.parts[0].dots, cells)
 }
 
-// writeChunks writes the parts that changed, splits those that grew too large, and the directory if
-// it differs. It also makes chunks of a document that was in one record.
+// writeChunks writes the parts that changed, splits those that grew too large, drops those that are empty, and writes the
+// directory if it differs. It also makes chunks of a document that was in one record.
 func (o *outcome) writeChunks(dirty []int) error {
 	d := o.doc
 	o.record = record{chunked: true, live: o.live, root: d.root}
 	starts := make([]crdt.PathKey, 0, len(d.parts)+1)
-	next := 0
+	next, dropped := 0, false
 	for _, i := range dirty {
 		for ; next < i; next++ {
 			starts = append(starts, d.parts[next].start)
 		}
-		fields := d.fieldsOf(i)
+		fields := d.space.pruned(d.fieldsOf(i))
+		next = i + 1
 		if i == 0 {
 			o.record.root = len(fields) > 0 && fields[0].Path == ""
+		}
+		if len(fields) == 0 && i > 0 { // the first stays, so that every path has its part
+			dropped = true
+			if err := o.dropChunk(d.parts[i]); err != nil {
+				return err
+			}
+			continue
 		}
 		pieces := split(fields, d.parts[i].start)
 		for k, piece := range pieces {
@@ -137,12 +148,16 @@ func (o *outcome) writeChunks(dirty []int) error {
 				return err
 			}
 		}
-		next = i + 1
 	}
 	for ; next < len(d.parts); next++ {
 		starts = append(starts, d.parts[next].start)
 	}
-	if !d.chunked || len(starts) != len(d.parts) {
+	if len(starts) == 1 && d.chunked {
+		if gone, err := o.dropIfEmpty(); gone || err != nil {
+			return err
+		}
+	}
+	if !d.chunked || dropped || len(starts) != len(d.parts) {
 		o.putDirectory(starts)
 	}
 	return nil
@@ -229,11 +244,17 @@ func (o *outcome) apply(b *store.Batch) {
 	s.digest.AddDigest(o.digest)
 	s.documents += liveDocuments(o.live) - liveDocuments(d.live)
 	o.contest.add(s)
+	key := documentKey(s.number, d.key)
+	if o.silent && !o.gone {
+		o.record.arrival = d.arrival
+		b.Put(key, o.record.pack(key))
+		return
+	}
 	if d.found {
 		b.Delete(feedKey(s.number, d.arrival))
 	}
-	key := documentKey(s.number, d.key)
 	if o.gone {
+		s.vanish(d)
 		b.Delete(key)
 		return
 	}

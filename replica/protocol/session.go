@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -22,9 +23,13 @@ type State struct {
 type Source interface {
 	// Delta returns a delta of origin that begins at from or before it and ends after from, at most at to. It may end
 	// earlier, so that frames stay small, but never within a transaction. It may be one that was made for
-	// another peer, or received from one.
+	// another peer, or received from one. The error is ErrPruned if the log is not whole any more from there on: stable has
+	// risen, and the session is about to be told.
 	Delta(origin crdt.ReplicaID, from, to hlc.Time) (*Delta, error)
 }
+
+// ErrPruned says that the log of a range is not whole any more, so that no delta can be made of it.
+var ErrPruned = errors.New("what the delta would be made of was pruned")
 
 // Step is what the host does after Receive, in the order of the fields.
 type Step struct {
@@ -304,6 +309,9 @@ func (s *Session) nextAck() Message {
 	return &Ack{VV: crdt.NewVersionVector(risen...)}
 }
 
+// nextDelta looks at sent, not at acked: what is under way comes before the delta does, in order, and if it is refused, so is
+// what follows of its origin, and sent goes back. The delta alone needs less: that stable was at or below its beginning when
+// it was made, which Source sees to.
 func (s *Session) nextDelta(src Source) (Message, error) {
 	if !s.met || s.muted || !s.local.Stable.LessOrEqual(s.sent) {
 		return nil, nil
@@ -316,6 +324,9 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 			continue
 		}
 		d, err := src.Delta(r, from, to)
+		if errors.Is(err, ErrPruned) {
+			return nil, nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read the log of %s after %s: %w", r, from, err)
 		}

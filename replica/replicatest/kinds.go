@@ -21,6 +21,10 @@ const (
 	BuiltDeltas          // made from the log
 	PartialDeltas        // of these, ended early
 	Messages             // handed to a session
+	StableRaised         //
+	LogKeysPruned        //
+	RecordsPruned        // rewritten with fewer cells or contexts, or deleted
+	DocumentsPruned      // of which nothing was left
 	SiblingsSeen         // cells with several live entries
 	ConflictsSettled     // by a rule
 	OpenStates           // replicas met while not closed
@@ -67,15 +71,64 @@ const (
 // firstFault is the first kind that is a fault or a sign of one.
 const firstFault = LinksUp
 
+// One a line, so that adding one is easy to merge.
 var kindNames = [numKinds]string{
-	"steps", "transactions", "empty transactions", "re-issued writes", "large documents", "merges", "partial merges", "known deltas",
-	"relayed deltas", "combined deltas", "built deltas", "partial deltas", "messages", "siblings seen", "conflicts settled", "open states", "closed checks",
-	"quiet checks", "verifications", "equal digests", "surplus told", "relays overdue", "differing digests",
-	"opened by summary", "branches told", "links up", "links broken", "broken with frames",
-	"partitions", "partitions healed", "late joins", "frames lost", "frames repeated", "frames reordered", "stale deltas",
-	"gaps refused", "clock refused", "held retried", "sessions ended", "crashes before persist", "crashes after persist",
-	"commits failed", "reopened same ID", "reopened fresh ID", "backups restored", "restored same ID",
-	"loss proven by vector", "loss proven by delta", "writes regained", "writes lost", "clock forward", "clock backward",
+	Steps:                "steps",
+	Transactions:         "transactions",
+	EmptyTransactions:    "empty transactions",
+	ReissuedWrites:       "re-issued writes",
+	LargeDocuments:       "large documents",
+	Merges:               "merges",
+	PartialMerges:        "partial merges",
+	KnownDeltas:          "known deltas",
+	RelayedDeltas:        "relayed deltas",
+	CombinedDeltas:       "combined deltas",
+	BuiltDeltas:          "built deltas",
+	PartialDeltas:        "partial deltas",
+	Messages:             "messages",
+	StableRaised:         "stable raised",
+	LogKeysPruned:        "log keys pruned",
+	RecordsPruned:        "records pruned",
+	DocumentsPruned:      "documents pruned",
+	SiblingsSeen:         "siblings seen",
+	ConflictsSettled:     "conflicts settled",
+	OpenStates:           "open states",
+	ClosedChecks:         "closed checks",
+	QuietChecks:          "quiet checks",
+	Verifications:        "verifications",
+	EqualDigests:         "equal digests",
+	SurplusTold:          "surplus told",
+	RelaysOverdue:        "relays overdue",
+	DifferingDigests:     "differing digests",
+	OpenedBySummary:      "opened by summary",
+	BranchesTold:         "branches told",
+	LinksUp:              "links up",
+	LinksBroken:          "links broken",
+	BrokenWithFrames:     "broken with frames",
+	Partitions:           "partitions",
+	PartitionsHealed:     "partitions healed",
+	LateJoins:            "late joins",
+	FramesLost:           "frames lost",
+	FramesRepeated:       "frames repeated",
+	FramesReordered:      "frames reordered",
+	StaleDeltas:          "stale deltas",
+	GapsRefused:          "gaps refused",
+	ClockRefused:         "clock refused",
+	HeldRetried:          "held retried",
+	SessionsEnded:        "sessions ended",
+	CrashesBeforePersist: "crashes before persist",
+	CrashesAfterPersist:  "crashes after persist",
+	CommitsFailed:        "commits failed",
+	ReopenedSameID:       "reopened same ID",
+	ReopenedFreshID:      "reopened fresh ID",
+	BackupsRestored:      "backups restored",
+	RestoredSameID:       "restored same ID",
+	LossProvenByVector:   "loss proven by vector",
+	LossProvenByDelta:    "loss proven by delta",
+	WritesRegained:       "writes regained",
+	WritesLost:           "writes lost",
+	ClockForward:         "clock forward",
+	ClockBackward:        "clock backward",
 }
 
 // String returns the words that reports use.

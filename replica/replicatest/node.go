@@ -71,6 +71,7 @@ type groupPart struct {
 	partial  bool // a part of a delta is in it, the end of which is not
 	risen    crdt.VersionVector
 	known    []known // what became known, in order
+	forgets  bool    // stable rose
 }
 
 func newGroup(spaces int) *group {
@@ -80,7 +81,7 @@ func newGroup(spaces int) *group {
 // isEmpty also looks at what came: a delta whose cells are all known puts nothing into the batch before it is sealed.
 func (g *group) isEmpty() bool {
 	for i := range g.parts {
-		if g.parts[i].risen.Len() > 0 || g.parts[i].partial {
+		if g.parts[i].risen.Len() > 0 || g.parts[i].partial || g.parts[i].forgets {
 			return false
 		}
 	}

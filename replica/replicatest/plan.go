@@ -22,10 +22,11 @@ type plan struct {
 	crashes    bool
 	clocks     bool
 	restores   restorePolicy
-	fragile    int // the node whose backups are restored with the old ReplicaID
-	late       int // nodes that join late
-	whole      int // up to how many entries vectors are told whole when a session opens
-	leaf       int // the same of a place in their trie
+	fragile    int  // the node whose backups are restored with the old ReplicaID
+	late       int  // nodes that join late
+	whole      int  // up to how many entries vectors are told whole when a session opens
+	leaf       int  // the same of a place in their trie
+	forgets    bool // stable rises, and is pruned
 }
 
 // restorePolicy says how backups are restored.
@@ -80,6 +81,7 @@ func (s *simulation) draw() plan {
 		p.whole, p.leaf = more.IntN(4), 1+more.IntN(2)
 	}
 	p.edges = topology(p.nodes, s.rng.IntN(4))
+	p.forgets = p.restores == neverRestored && s.forget.Float64() < 0.7
 	return p
 }
 

@@ -18,6 +18,7 @@ import (
 type simulation struct {
 	seed    uint64
 	rng     *rand.Rand
+	forget  *rand.Rand // its own, so that histories stay what they are whether they are forgotten or not
 	plan    plan
 	millis  int64 // the true time
 	nodes   []*node
@@ -51,6 +52,7 @@ func (f *Failure) Error() string {
 // it. Each event is written to trace, unless that is nil.
 func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
 	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace}
+	s.forget = s.draws("forget")
 	defer func() {
 		if p := recover(); p != nil {
 			s.failf("panic: %v\n%s", p, debug.Stack())
@@ -102,6 +104,7 @@ func (s *simulation) begin() {
 // step does one random thing.
 func (s *simulation) step() {
 	s.counts[Steps]++
+	s.someForgetting()
 	s.millis += int64(s.rng.IntN(1 + s.plan.stepMillis))
 	if s.plan.stepMillis > 0 && s.chance(0.02) {
 		s.millis += int64(s.rng.IntN(5000))
@@ -196,6 +199,9 @@ func (s *simulation) settle() {
 	}
 	if s.failure == nil {
 		s.checkQuiet()
+	}
+	if s.failure == nil && s.plan.forgets {
+		s.forgetAll()
 	}
 }
 
