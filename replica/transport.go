@@ -49,6 +49,12 @@ type Conn interface {
 	Peer() PeerID
 	// RemoteAddr is where the peer is now, for people.
 	RemoteAddr() string
+	// PeerAddrs are the addresses at which the peer says that it listens.
+	PeerAddrs() []string
+	// Tell sends a message beside the streams of the spaces. It blocks while the peer does not hear.
+	Tell(m protocol.Control) error
+	// Hear returns the next such message of the peer.
+	Hear() (protocol.Control, error)
 	// Dialled reports whether this side dialled.
 	Dialled() bool
 	// Skew is how far the peer's wall clock was ahead of ours at the handshake, about; negative if behind.
@@ -95,6 +101,7 @@ const (
 	CloseSlow         CloseCode = 10
 	CloseRefused      CloseCode = 11 // a refusal that ends the session; its frame says why
 	CloseNoGrant      CloseCode = 12 // the peer has no rights in the space, as far as the closing side knows
+	CloseEnough       CloseCode = 13 // the closing side has enough peers, and this one has others
 )
 
 // CloseError is what a closed connection or stream returns.
@@ -121,6 +128,7 @@ var closeCodes = map[CloseCode]string{
 	CloseUnknownSpace: "space not kept here", CloseDuplicate: "duplicate", CloseInternal: "internal error",
 	CloseSameIdentity: "both ends have the same identity", CloseSlow: "too slow", CloseRefused: "refused",
 	CloseNoGrant: "no right to the space",
+	CloseEnough:  "it has enough peers",
 }
 
 func (c CloseCode) String() string {

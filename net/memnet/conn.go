@@ -10,6 +10,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/net/wire"
 	"github.com/anabranch-db/anabranch/replica"
+	"github.com/anabranch-db/anabranch/replica/protocol"
 )
 
 var (
@@ -101,6 +102,8 @@ type conn struct {
 	other   *Transport
 	dialled bool
 	skew    time.Duration
+	addrs   []string // of the peer
+	control *stream
 
 	incoming chan *stream
 	credits  chan struct{} // one for each stream that this end has opened
@@ -116,7 +119,7 @@ var _ replica.Conn = (*conn)(nil)
 
 func newConn(l *link, t, other *Transport, dialled bool) *conn {
 	return &conn{
-		link: l, t: t, other: other, dialled: dialled, skew: other.wall().Sub(t.wall()),
+		link: l, t: t, other: other, dialled: dialled, skew: other.wall().Sub(t.wall()), addrs: other.Addrs(),
 		incoming: make(chan *stream, maxStreams), credits: make(chan struct{}, maxStreams),
 		done: make(chan struct{}), streams: map[*stream]struct{}{},
 	}
@@ -148,6 +151,7 @@ func (c *conn) finish(err error) {
 
 func (c *conn) Peer() replica.PeerID  { return c.other.id }
 func (c *conn) RemoteAddr() string    { return scheme + c.other.name }
+func (c *conn) PeerAddrs() []string   { return c.addrs }
 func (c *conn) Dialled() bool         { return c.dialled }
 func (c *conn) Skew() time.Duration   { return c.skew }
 func (c *conn) Done() <-chan struct{} { return c.done }
@@ -208,6 +212,36 @@ func (c *conn) AcceptStream(ctx context.Context) (string, replica.Stream, error)
 		return "", nil, c.Err()
 	case <-ctx.Done():
 		return "", nil, ctx.Err()
+	}
+}
+
+// openControl makes the stream on which both ends tell each other about themselves.
+func (l *link) openControl() {
+	s := newStreams(l.ends[0], l.ends[1], "")
+	for _, end := range []*stream{s, s.twin} {
+		end.reader.SetLimit(wire.MaxControlFrameBytes)
+		end.conn.control = end
+		end.conn.streams[end] = struct{}{}
+	}
+}
+
+func (c *conn) Tell(m protocol.Control) error {
+	b, err := wire.MarshalControl(nil, m)
+	if err != nil {
+		return err
+	}
+	return c.control.WriteFrames(b)
+}
+
+func (c *conn) Hear() (protocol.Control, error) {
+	for {
+		b, err := c.control.ReadFrame()
+		if err != nil {
+			return nil, err
+		}
+		if m, err := wire.UnmarshalControl(b); m != nil || err != nil {
+			return m, err
+		}
 	}
 }
 

@@ -209,6 +209,7 @@ func (n *Network) link(dialler, accepter *Transport) *link {
 	}
 	l.ends[0] = newConn(l, dialler, accepter, true)
 	l.ends[1] = newConn(l, accepter, dialler, false)
+	l.openControl()
 	n.prune()
 	n.links[l] = struct{}{}
 	l.setCut(n.cut[p])

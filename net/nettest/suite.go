@@ -46,6 +46,7 @@ func Run(t *testing.T, make Maker) {
 		{"a node refuses itself", testSameIdentity},
 		{"nobody listens", testNobody},
 		{"clock skew is seen from both sides", testSkew},
+		{"what is told beside the streams is heard in order", testControl},
 		{"streams are named by space", testSpaces},
 		{"bad space names are refused", testSpaceNames},
 		{"frames keep their order in both directions at once", testOrder},

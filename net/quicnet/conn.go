@@ -2,7 +2,6 @@ package quicnet
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -21,17 +20,18 @@ type conn struct {
 	dialled bool
 	skew    time.Duration
 	opened  chan *stream // named by the peer, waiting for AcceptStream
+	control *control
 }
 
 var _ replica.Conn = (*conn)(nil)
 
-func (t *Transport) newConn(qc *quic.Conn, hello wire.Hello, control *wire.Reader, dialled bool, skew time.Duration) *conn {
+func (t *Transport) newConn(qc *quic.Conn, hello wire.Hello, control *control, dialled bool, skew time.Duration) *conn {
 	peer, _ := peerOf(qc.ConnectionState().TLS) // it has been proven
 	c := &conn{
 		t: t, qc: qc, peer: peer, hello: hello, dialled: dialled, skew: skew,
-		opened: make(chan *stream, maxIncomingStreams),
+		opened: make(chan *stream, maxIncomingStreams), control: control,
 	}
-	t.running.Go(func() { c.readControl(control) })
+	t.running.Go(c.readControl)
 	t.running.Go(c.acceptLoop)
 	return c
 }
@@ -43,7 +43,7 @@ func (c *conn) Skew() time.Duration   { return c.skew }
 func (c *conn) Done() <-chan struct{} { return c.qc.Context().Done() }
 func (c *conn) Err() error            { return causeOf(c.qc) }
 
-// PeerAddrs returns the addresses at which the peer says that it listens. It is not part of replica.Conn.
+// PeerAddrs implements replica.Conn.
 func (c *conn) PeerAddrs() []string { return c.hello.Addrs }
 
 // PeerSoftware returns the name and version of the peer's program. It is not part of replica.Conn.
@@ -100,24 +100,6 @@ func (c *conn) translate(err error) error {
 		return ended
 	}
 	return translate(err)
-}
-
-// readControl skips what a newer peer may send on the control stream, so that it does not wait for us.
-func (c *conn) readControl(r *wire.Reader) {
-	for {
-		_, err := r.ReadFrame()
-		var bad *wire.FrameError
-		switch {
-		case errors.As(err, &bad) && errors.Is(err, wire.ErrTooLarge):
-			c.Close(replica.CloseTooLarge, "control stream: "+bad.Error())
-			return
-		case errors.As(err, &bad):
-			c.Close(replica.CloseMalformed, "control stream: "+bad.Error())
-			return
-		case err != nil:
-			return
-		}
-	}
 }
 
 // acceptLoop reads the names of the streams that the peer opens. Each is read by itself, so that one that comes slowly holds up no other;

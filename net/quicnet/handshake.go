@@ -13,7 +13,7 @@ import (
 )
 
 // The control stream is the first that the dialler opens. Each side sends one Hello on it, the dialler first. It stays
-// open, and later frames on it are for newer versions.
+// open for what the two tell each other beside the spaces.
 
 // greet does the dialler's part.
 func (t *Transport) greet(ctx context.Context, qc *quic.Conn) (*conn, error) {
@@ -32,7 +32,7 @@ func (t *Transport) greet(ctx context.Context, qc *quic.Conn) (*conn, error) {
 	}
 	// The peer read its clock about half way between our two readings.
 	roundTrip := t.config.Now().Sub(sent)
-	return t.newConn(qc, hello, control, true, hello.Wall.Sub(sent.Add(roundTrip/2))), nil
+	return t.newConn(qc, hello, newControl(qs, control), true, hello.Wall.Sub(sent.Add(roundTrip/2))), nil
 }
 
 // answer does the accepter's part.
@@ -54,7 +54,7 @@ func (t *Transport) answer(ctx context.Context, qc *quic.Conn) (*conn, error) {
 	if err := t.sendHello(qs); err != nil {
 		return nil, err
 	}
-	return t.newConn(qc, hello, control, false, skew), nil
+	return t.newConn(qc, hello, newControl(qs, control), false, skew), nil
 }
 
 // unblock makes reads and writes of qs return when ctx ends; the function that it returns undoes that, also if ctx ended just then.

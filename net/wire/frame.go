@@ -15,6 +15,7 @@ type Type uint8
 const (
 	TypeHello     Type = 0x01
 	TypeSpaceOpen Type = 0x02
+	TypeAddresses Type = 0x03 // on the control stream
 
 	TypeJoin        Type = 0x05
 	TypeJoined      Type = 0x06
@@ -48,6 +49,8 @@ func (t Type) String() string {
 		return "JoinRefused"
 	case TypeGrants:
 		return "Grants"
+	case TypeAddresses:
+		return "Addresses"
 	case TypeVectors:
 		return "Vectors"
 	case TypeDelta:
@@ -125,7 +128,7 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseGrants(body))
 	case TypePacked:
 		return unpack(body)
-	case TypeHello, TypeSpaceOpen, TypeJoin, TypeJoined, TypeJoinRefused:
+	case TypeHello, TypeSpaceOpen, TypeAddresses, TypeJoin, TypeJoined, TypeJoinRefused:
 		return nil, &FrameError{t, "type", ErrUnexpected}
 	}
 	return nil, nil

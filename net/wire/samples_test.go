@@ -48,6 +48,11 @@ func samples() []sample {
 		sample{"joined", joined, func() ([]byte, error) { return AppendJoinAnswer(nil, joined) }},
 		sample{"join-refused", refused, func() ([]byte, error) { return AppendJoinAnswer(nil, refused) }},
 	)
+	addresses := &protocol.Addresses{Seen: "198.51.100.7:7420", Peers: 5, Known: []protocol.Whereabouts{
+		{Peer: protocol.PeerID{1, 2, 31: 3}, Addrs: []string{"192.0.2.1:7420", "[2001:db8::1]:7420"}},
+		{Peer: protocol.PeerID{4}, Age: 90 * time.Second, Addrs: []string{"node.example.org:7420"}},
+	}}
+	list = append(list, sample{"addresses", addresses, func() ([]byte, error) { return MarshalControl(nil, addresses) }})
 	for _, m := range []struct {
 		name string
 		m    protocol.Message
@@ -102,6 +107,8 @@ func parse(b []byte) (any, error) {
 			return orNil(ParseJoin(b))
 		case TypeJoined, TypeJoinRefused:
 			return orNil(ParseJoinAnswer(b))
+		case TypeAddresses:
+			return UnmarshalControl(b)
 		}
 	}
 	m, err := Unmarshal(b)
@@ -129,6 +136,8 @@ func write(v any) ([]byte, error) {
 		return AppendJoin(nil, v)
 	case protocol.JoinAnswer:
 		return AppendJoinAnswer(nil, v)
+	case protocol.Control:
+		return MarshalControl(nil, v)
 	case protocol.Message:
 		return Marshal(nil, v)
 	}
