@@ -48,6 +48,15 @@ func (g *group) part(s *Space) *groupPart {
 	return p
 }
 
+func (g *group) isDone() bool {
+	select {
+	case <-g.done:
+		return true
+	default:
+		return false
+	}
+}
+
 func (g *group) isEmpty() bool { return g.batch.Len() == 0 && len(g.spaces) == 0 }
 
 // wait returns when the group is durable, or has failed.
@@ -116,7 +125,7 @@ func (r *Replica) commitGroup() bool {
 	for s := range g.spaces {
 		s.storeAcked(g.batch, limit, false)
 	}
-	r.inFlight = g
+	r.inFlight, r.last = g, g
 	r.roomy.Broadcast()
 	r.mu.Unlock()
 

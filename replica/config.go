@@ -46,6 +46,9 @@ type Config struct {
 	Now func() time.Time
 	// MaxDrift is how far ahead of the physical clock a peer's times may be. Zero: one minute.
 	MaxDrift time.Duration
+	// ScrubInterval is how often everything stored is read and checked, at 16 MiB/s, while there is a Transport to repair it by.
+	// Less finds damage sooner and reads more. Zero: a day.
+	ScrubInterval time.Duration
 	// NewReplicaID draws a ReplicaID. Nil: at random. Only replays and tests have a reason to set it: one ID used by
 	// two replicas destroys data.
 	NewReplicaID func() crdt.ReplicaID
@@ -75,6 +78,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxDrift == 0 {
 		c.MaxDrift = hlc.DefaultMaxDrift
 	}
+	if c.ScrubInterval == 0 {
+		c.ScrubInterval = 24 * time.Hour
+	}
 	if c.NewReplicaID == nil {
 		c.NewReplicaID = randomReplicaID
 	}
@@ -85,8 +91,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	switch {
-	case c.SyncInterval < 0 || c.MaxDrift < 0 || c.MemTableBytes < 0:
-		return c, errors.New("replica: Config: SyncInterval, MaxDrift and MemTableBytes must not be negative")
+	case c.SyncInterval < 0 || c.MaxDrift < 0 || c.MemTableBytes < 0 || c.ScrubInterval < 0:
+		return c, errors.New("replica: Config: SyncInterval, MaxDrift, MemTableBytes and ScrubInterval must not be negative")
 	case c.Sync > SyncNever:
 		return c, fmt.Errorf("replica: Config: unknown sync mode %d", c.Sync)
 	case len(c.Peers) > 0 && c.Transport == nil:

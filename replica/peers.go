@@ -53,6 +53,7 @@ func (r *Replica) startNetwork() {
 	}
 	r.wg.Go(r.acceptLoop)
 	r.wg.Go(r.tendLoop)
+	r.wg.Go(r.scrubLoop)
 	for _, p := range r.cfg.Peers {
 		r.AddPeer(p)
 	}
@@ -393,7 +394,9 @@ func (r *Replica) tendLoop() {
 				ses.proto.CompareDigests()
 			}
 			ses.mu.Unlock()
+			ses.tendRepair()
 			ses.poke()
+			ses.pokeRepairs()
 		}
 	}
 }

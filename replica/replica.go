@@ -47,11 +47,13 @@ type Replica struct {
 	byNumber map[uint32]*Space
 	group    *group     // of changes that are not being committed yet
 	inFlight *group     // being committed; nil if none is
+	last     *group     // that was or is being committed; nil at first
 	roomy    *sync.Cond // on mu: the group was taken
 	closed   bool
 
 	wake      chan struct{} // for the committer; holds one
 	committed chan struct{} // closed when the committer has ended
+	repairing chan struct{} // held while something reads or merges for a repair
 	peers     peerTable
 	closeOnce sync.Once
 	closeErr  error
@@ -76,6 +78,7 @@ func openWith(cfg Config, st store.Store, anchor string) (*Replica, error) {
 		cfg: cfg, log: cfg.Logger, store: st, anchor: anchor,
 		spaces: make(map[string]*Space), byNumber: make(map[uint32]*Space),
 		group: newGroup(), wake: make(chan struct{}, 1), committed: make(chan struct{}),
+		repairing: make(chan struct{}, 1),
 	}
 	r.roomy = sync.NewCond(&r.mu)
 	if err := r.load(); err != nil {

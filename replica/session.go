@@ -24,8 +24,10 @@ type session struct {
 	byUs   bool // we opened the stream
 	began  time.Time
 
-	mu    sync.Mutex
-	proto *protocol.Session
+	mu     sync.Mutex
+	proto  *protocol.Session
+	repair repairState
+	jobs   chan struct{} // for doRepairs; holds one
 
 	inbox   sync.Mutex // guards what follows; held for moments only, so that a commit never waits for a peer
 	state   protocol.State
@@ -42,7 +44,7 @@ const refusalTimeout = 2 * time.Second
 const sendBatchBytes = 256 << 10
 
 func newSession(s *Space, conn *peerConn, stream Stream, byUs bool) *session {
-	return &session{space: s, conn: conn, stream: stream, byUs: byUs, began: time.Now(), wake: make(chan struct{}, 1)}
+	return &session{space: s, conn: conn, stream: stream, byUs: byUs, began: time.Now(), wake: make(chan struct{}, 1), jobs: make(chan struct{}, 1)}
 }
 
 // advance tells the session that more is durable. It is called with space.mu held.
@@ -97,6 +99,10 @@ func (ses *session) run(ctx context.Context) error {
 		}
 		sent <- err
 	}()
+	var repairs sync.WaitGroup
+	defer repairs.Wait()
+	defer cancel()
+	repairs.Go(func() { ses.doRepairs(ctx) })
 	err := ses.receive()
 	var refused *refusalError
 	if errors.As(err, &refused) { // its frame goes out first, unless the peer does not read
@@ -176,6 +182,7 @@ func (ses *session) send(ctx context.Context) error {
 			if err := ses.stream.WriteFrames(frames...); err != nil {
 				return err
 			}
+			ses.pokeRepairs() // the end of one may have been sent
 		}
 		if ses.ending.Load() {
 			return nil
@@ -274,7 +281,13 @@ func (ses *session) do(step protocol.Step, frame []byte) error {
 	s := ses.space
 	if step.Merge != nil {
 		d := &liveDelta{message: step.Merge, frame: frame}
-		if err := s.merge(d); err != nil {
+		err := s.merge(d)
+		if errors.Is(err, docstore.ErrCorrupt) {
+			if err = s.mendForMerge(step.Merge, err); err == nil {
+				err = s.merge(d)
+			}
+		}
+		if err != nil {
 			return ses.refuse(step.Merge, err)
 		}
 		if d.known {
@@ -296,9 +309,10 @@ func (ses *session) do(step protocol.Step, frame []byte) error {
 		ses.noteRefused(step.Refused)
 	}
 	if step.Compared != protocol.NotCompared {
-		ses.noteCompared(step.Compared)
+		ses.noteCompared(step.Compared, step.Lasting)
 	}
 	ses.poke()
+	ses.pokeRepairs()
 	return nil
 }
 

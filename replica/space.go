@@ -32,6 +32,7 @@ type Space struct {
 	sessions map[*session]struct{}
 	live     liveCache
 	status   map[PeerID]*peerSpaceState
+	damage   damage
 }
 
 // durableState is what peers and readers may know of: one moment of the space, on disk.

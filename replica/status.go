@@ -23,6 +23,9 @@ type peerSpaceState struct {
 	mismatch  bool
 	lastError string
 	errorAt   time.Time
+
+	repairedAt time.Time
+	repaired   int64 // documents
 }
 
 // maxPeersKept bounds the peers of which something is remembered, for each space.
@@ -98,16 +101,28 @@ func (ses *session) noteRefused(m *protocol.Refusal) {
 	ses.noteError(fmt.Errorf("the peer refused writes of replica %s (%s): %s", m.Origin, m.Code, m.Text))
 }
 
-func (ses *session) noteCompared(c protocol.Comparison) {
+// noteCompared also begins a repair of a difference that is not to be, or that lasts.
+func (ses *session) noteCompared(c protocol.Comparison, lasting bool) {
 	s := ses.space
 	s.mu.Lock()
 	st := s.peerState(ses.conn.peer)
 	was := st.mismatch
 	st.mismatch = c == protocol.Mismatch
+	if c == protocol.Mismatch {
+		s.damage.Mismatches++
+	}
 	s.mu.Unlock()
+	if c == protocol.Equal {
+		ses.mu.Lock()
+		ses.repair.pause, ses.repair.notBefore = 0, time.Time{}
+		ses.mu.Unlock()
+	}
 	if c == protocol.Mismatch && !was {
-		s.r.log.Error("two replicas with the same writes hold different states: run `anabranch doctor` on both",
+		s.r.log.Error("two replicas with the same writes hold different states: it is repaired; run `anabranch doctor` on both",
 			"space", s.name, "peer", ses.conn.peer)
+	}
+	if (c == protocol.Mismatch || lasting) && ses.beginsRepairs() {
+		ses.startRepair(map[bool]string{true: "closed replicas differ", false: "a difference lasts"}[c == protocol.Mismatch])
 	}
 }
 
@@ -163,6 +178,7 @@ type SpaceStatus struct {
 	// replicas with equal vectors must have equal digests.
 	Closed bool
 	Cursor Cursor
+	Repair RepairStatus
 	Peers  []PeerSpaceStatus
 }
 
@@ -176,8 +192,12 @@ type PeerSpaceStatus struct {
 	// acknowledged, and has not. Each is counted up to MaxCounted.
 	Known   int64
 	Pending int64
-	// Mismatch: the peer has the same writes and another state. It is a bug or damage.
-	Mismatch  bool
+	// Mismatch: the peer has the same writes and another state. It is a bug or damage, and is being repaired.
+	Mismatch bool
+	// RepairedAt is when a repair with the peer ended last, and Repaired how many documents all of them changed here.
+	RepairedAt time.Time
+	Repaired   int64
+
 	LastError string
 	ErrorAt   time.Time
 }
@@ -187,9 +207,12 @@ const MaxCounted = 100_000
 
 // Summary is Status without the peers. It reads nothing from the store, so it costs the same for every space.
 func (s *Space) Summary() SpaceStatus {
-	d := s.durableNow()
+	s.mu.Lock()
+	d, repair := s.durable, s.damage.RepairStatus
+	s.mu.Unlock()
 	return SpaceStatus{
-		Name: s.name, Documents: d.documents, Conflicts: d.conflicts, Conflicted: d.conflicted, Vector: d.VV, Horizon: d.horizon, Stable: d.Stable,
+		Repair: repair,
+		Name:   s.name, Documents: d.documents, Conflicts: d.conflicts, Conflicted: d.conflicted, Vector: d.VV, Horizon: d.horizon, Stable: d.Stable,
 		Digest: d.Digest, Closed: d.Closed, Cursor: Cursor{s.r.feed, d.arrival},
 	}
 }
@@ -227,6 +250,7 @@ func (s *Space) peerStatus(ctx context.Context, snap store.Snapshot, p PeerID, v
 	if st := s.status[p]; st != nil {
 		ps.Connected, ps.Level, ps.Mismatch = st.connected > 0, st.level, st.mismatch
 		ps.LastError, ps.ErrorAt = st.lastError, st.errorAt
+		ps.RepairedAt, ps.Repaired = st.repairedAt, st.repaired
 	}
 	s.mu.Unlock()
 	for d := range vv.All() {
@@ -341,17 +365,29 @@ type VerifyOptions struct {
 // VerifyReport is what Verify found.
 type VerifyReport = docstore.Report
 
-// repair holds the lock of all writes; the group that was waiting is committed first.
+// repair makes what derives from the documents what it should be.
 func (s *Space) repair(ctx context.Context, opts docstore.VerifyOptions) (VerifyReport, error) {
+	opts.Repair = s.r.store.Commit
+	var report VerifyReport
+	err := s.exclusively(func(snap store.Snapshot) (err error) {
+		report, err = docstore.Verify(ctx, snap, s.number, opts)
+		return err
+	})
+	return report, err
+}
+
+// exclusively runs fn, which may commit to the store, while nothing else does. It holds the lock of all writes; the group that was
+// waiting is committed first. Afterwards the state of the space is loaded again.
+func (s *Space) exclusively(fn func(store.Snapshot) error) error {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.inFlight != nil || !r.group.isEmpty() {
+	for r.last != nil && !r.last.isDone() || !r.group.isEmpty() {
 		if r.closed {
-			return VerifyReport{}, ErrClosed
+			return ErrClosed
 		}
-		g := r.inFlight
-		if g == nil {
+		g := r.last // also one that is committed and not published yet
+		if g == nil || g.isDone() {
 			g = r.group
 		}
 		r.mu.Unlock()
@@ -359,26 +395,20 @@ func (s *Space) repair(ctx context.Context, opts docstore.VerifyOptions) (Verify
 		err := g.wait()
 		r.mu.Lock()
 		if err != nil {
-			return VerifyReport{}, err
+			return err
 		}
 	}
-	opts.Repair = r.store.Commit
-	var report VerifyReport
-	err := s.view(ctx, func(snap store.Snapshot) (err error) {
-		report, err = docstore.Verify(ctx, snap, s.number, opts)
-		return err
-	})
+	err := s.view(r.ctx, fn)
 	snap, serr := r.store.Snapshot()
 	if err = errors.Join(err, serr); serr != nil {
-		return report, err
+		return err
 	}
 	defer snap.Close()
 	state, lerr := docstore.Load(snap, s.number)
 	if lerr == nil {
 		s.state = state
-		s.mu.Lock()
-		s.durable = s.snapshotState(r.self)
-		s.mu.Unlock()
+		state := s.snapshotState(r.self)
+		s.publish(state, &groupPart{})
 	}
-	return report, errors.Join(err, lerr)
+	return errors.Join(err, lerr)
 }

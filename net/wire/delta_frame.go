@@ -21,9 +21,6 @@ func appendDelta(dst []byte, m *protocol.Delta) ([]byte, error) {
 	if m.To < m.From {
 		e.fail("to", ErrValue)
 	}
-	if len(m.Documents) > MaxDocuments {
-		e.fail("documents", ErrTooLarge)
-	}
 	if m.Size() > MaxFrameBytes {
 		e.fail("length", ErrTooLarge)
 	}
@@ -34,10 +31,19 @@ func appendDelta(dst []byte, m *protocol.Delta) ([]byte, error) {
 	e.uint("from", uint64(m.From))
 	e.uint("to", uint64(m.To-m.From))
 	e.vector("horizon", m.Horizon)
-	e.array("documents", 2*len(m.Documents))
+	e.documents(m.Documents)
+	return e.end()
+}
+
+func (e *encoder) documents(docs []crdt.DocumentDelta) {
+	if len(docs) > MaxDocuments {
+		e.fail("documents", ErrTooLarge)
+		return
+	}
+	e.array("documents", 2*len(docs))
 	last := ""
-	for i := range m.Documents {
-		doc := &m.Documents[i]
+	for i := range docs {
+		doc := &docs[i]
 		e.fail("key", crdt.CheckKey(doc.Key))
 		if doc.Key <= last {
 			e.fail("key", ErrOrder)
@@ -46,7 +52,6 @@ func appendDelta(dst []byte, m *protocol.Delta) ([]byte, error) {
 		e.str("key", doc.Key, crdt.MaxKeyBytes)
 		e.bin("cells", doc.Cells)
 	}
-	return e.end()
 }
 
 func parseDelta(body []byte) (*protocol.Delta, error) {

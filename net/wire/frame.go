@@ -30,7 +30,11 @@ const (
 	TypeOpening  Type = 0x1a
 	TypeBranches Type = 0x1b
 
-	TypeGrants Type = 0x20
+	TypeGrants       Type = 0x20
+	TypeRepairOpen   Type = 0x1c
+	TypeRangeDigests Type = 0x1d
+	TypeRangeAnswer  Type = 0x1e
+	TypeRangeCells   Type = 0x1f
 
 	TypePacked Type = 0x24 // any other of a session, compressed
 )
@@ -65,6 +69,14 @@ func (t Type) String() string {
 		return "Opening"
 	case TypeBranches:
 		return "Branches"
+	case TypeRepairOpen:
+		return "RepairOpen"
+	case TypeRangeDigests:
+		return "RangeDigests"
+	case TypeRangeAnswer:
+		return "RangeAnswer"
+	case TypeRangeCells:
+		return "RangeCells"
 	case TypePacked:
 		return "Packed"
 	}
@@ -98,6 +110,14 @@ func appendMessage(dst []byte, m protocol.Message) ([]byte, error) {
 		return appendBranches(dst, m)
 	case *protocol.Grants:
 		return appendGrants(dst, m)
+	case *protocol.RepairOpen:
+		return appendRepairOpen(dst, m)
+	case *protocol.RangeDigests:
+		return appendRangeDigests(dst, m)
+	case *protocol.RangeAnswer:
+		return appendRangeAnswer(dst, m)
+	case *protocol.RangeCells:
+		return appendRangeCells(dst, m)
 	}
 	return dst, fmt.Errorf("wire: no frame for a message of type %T", m)
 }
@@ -126,6 +146,14 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseBranches(body))
 	case TypeGrants:
 		return message(parseGrants(body))
+	case TypeRepairOpen:
+		return message(parseRepairOpen(body))
+	case TypeRangeDigests:
+		return message(parseRangeDigests(body))
+	case TypeRangeAnswer:
+		return message(parseRangeAnswer(body))
+	case TypeRangeCells:
+		return message(parseRangeCells(body))
 	case TypePacked:
 		return unpack(body)
 	case TypeHello, TypeSpaceOpen, TypeAddresses, TypeJoin, TypeJoined, TypeJoinRefused:

@@ -178,6 +178,16 @@ func TestBadFrames(t *testing.T) {
 		{"hashes in an empty array", frameOf(TypeBranches, arr(1), arr(3), u(0), u(0), arr(0)), ErrTruncated},
 		{"entries out of order", frameOf(TypeBranches, arr(1), arr(3), u(0), u(0), dots(2, 1, 1, 1)), ErrOrder},
 		{"too many branches", frameOf(TypeBranches, arr(1), arr(3*MaxBranches+3), make([]byte, 3*MaxBranches+3)), ErrTooLarge},
+
+		{"position of a path and no key", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin(), bin(1), bin(), bin(), bin()), ErrValue},
+		{"position over the limit", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin([]byte(long)...), bin(), bin(), bin(), bin()), ErrTooLarge},
+		{"fingerprint of seven bytes", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin(), bin(), bin(), bin(), bin(make([]byte, 7)...)), ErrTruncated},
+		{"part of four elements", frameOf(TypeRangeDigests, arr(2), u(1), arr(4), bin(), bin(), bin(), bin()), ErrTruncated},
+		{"too many parts", frameOf(TypeRangeDigests, arr(2), u(1), arr(5*protocol.MaxRangeParts+5), make([]byte, 5*protocol.MaxRangeParts+5)), ErrTooLarge},
+		{"difference without its pieces", frameOf(TypeRangeAnswer, arr(5), u(1), []byte{0xc2}, str(""), dots(), arr(1), u(1)), ErrTruncated},
+		{"difference of a part that no message has", frameOf(TypeRangeAnswer, arr(5), u(1), []byte{0xc2}, str(""), dots(), arr(2), u(1024), u(1)), ErrValue},
+		{"too many spans", frameOf(TypeRangeCells, arr(4), u(1), []byte{0xc2}, arr(4*protocol.MaxRangeSpans+4), make([]byte, 4*protocol.MaxRangeSpans+5)), ErrTooLarge},
+		{"span cut short", frameOf(TypeRangeCells, arr(4), u(1), []byte{0xc2}, arr(3), bin('a'), bin(), bin(), arr(0)), ErrTruncated},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := Unmarshal(c.frame)

@@ -79,6 +79,17 @@ func samples() []sample {
 			{Place: protocol.Place{Prefix: 0xa << 60, Depth: 1}, Entries: []crdt.Dot{{Replica: alice, Time: at(1_790_000_000_000, 3)}}},
 			{Place: protocol.Place{Prefix: 0xb08 << 52, Depth: 2}},
 		}}},
+		{"repair-open", &protocol.RepairOpen{Round: 7, Stable: sampleVector()}},
+		{"range-digests", &protocol.RangeDigests{Round: 7, Parts: []protocol.Part{
+			{Range: protocol.Range{Upper: protocol.Position{Key: "sp\xc3"}}, Fingerprint: 1 << 63},
+			{Range: protocol.Range{Lower: protocol.Position{Key: "sp\xc3"}, Upper: protocol.Position{Key: "species/7", Path: "name\x00"}}, Damaged: true},
+			{Range: protocol.Range{Lower: protocol.Position{Key: "t"}}},
+		}}},
+		{"range-digests-empty", &protocol.RangeDigests{Round: 7}},
+		{"range-answer", &protocol.RangeAnswer{Round: 7, Stable: sampleVector(), Differs: []protocol.RangeDifference{{Index: 0, Pieces: 3}, {Index: 1023}}}},
+		{"range-answer-refused", &protocol.RangeAnswer{Round: 7, Refused: true, Text: "this replica needs a snapshot"}},
+		{"range-cells", &protocol.RangeCells{Round: 7, Reply: true, Spans: []protocol.Range{{Lower: protocol.Position{Key: "a"}}},
+			Documents: []crdt.DocumentDelta{{Key: "a", Cells: []byte{1, 2, 3}}}}},
 	} {
 		list = append(list, sample{m.name, m.m, func() ([]byte, error) { return Marshal(nil, m.m) }})
 	}

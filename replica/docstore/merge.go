@@ -151,8 +151,14 @@ func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Fie
 		o, err := d.adopt(in, fields)
 		return o, len(fields), err
 	}
+	return d.mergeFields(fields, left, func(f crdt.Field) bool { return d.doc.MergeField(s.stable, f.Path, f.Cell) })
+}
+
+// mergeFields merges fields, which come in the order of their paths, or the first of them, as mergeDocument does; merge reports
+// whether one changed anything.
+func (d *openDoc) mergeFields(fields []crdt.Field, left room, merge func(crdt.Field) bool) (*outcome, int, error) {
 	var used room
-	dirty := -1 // the last part that changed; the fields come in the order of their paths
+	dirty := -1 // the last part that changed
 	for n, f := range fields {
 		i := d.partOf(f.Path)
 		if err := d.load(i); err != nil {
@@ -166,7 +172,7 @@ func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Fie
 			o, err := d.finish()
 			return o, n, err
 		}
-		if d.doc.MergeField(s.stable, f.Path, f.Cell) {
+		if merge(f) {
 			dirty, used = i, used.plus(more)
 		}
 	}

@@ -45,6 +45,8 @@ type Step struct {
 	Refused *Refusal
 	// Compared says how a comparison of digests ended.
 	Compared Comparison
+	// Lasting: it is Differs, as the one before was, and the vectors have not changed.
+	Lasting bool
 }
 
 // Comparison is the outcome of comparing the digests of two replicas.
@@ -70,11 +72,12 @@ type Session struct {
 	local State
 	peer  Vectors // as the peer introduced itself
 
-	opening                    // how the session is opened
-	met     bool               // the peer's vector is known
-	told    crdt.VersionVector // what the peer knows that we hold
-	acked   crdt.VersionVector // what the peer said that it holds durably
-	sent    crdt.VersionVector // acked, and what was sent in this session
+	opening // how the session is opened
+	repairs
+	met   bool               // the peer's vector is known
+	told  crdt.VersionVector // what the peer knows that we hold
+	acked crdt.VersionVector // what the peer said that it holds durably
+	sent  crdt.VersionVector // acked, and what was sent in this session
 
 	refusals []*Refusal                  // to send; one an origin, at most maxRefusals
 	unacked  map[crdt.ReplicaID]struct{} // entries of local.VV that the peer may not know of
@@ -84,6 +87,7 @@ type Session struct {
 	compare  bool                        // send a Level once there is nothing else to send
 	relay    relays                      // what the peer gets from elsewhere
 	muted    bool                        // see Mute
+	differed [16]byte                    // hash of the vector at which the last comparison found a difference, or zero
 }
 
 // maxRefusals bounds the origins whose refusals wait to be sent, against a peer that makes origins up. The sender of a delta
@@ -121,9 +125,18 @@ func (s *Session) Receive(m Message) (Step, error) {
 	case *Ack:
 		return s.receiveAck(m.VV), nil
 	case *Level:
-		return Step{Compared: s.compareWith(m)}, nil
+		return s.receiveLevel(m), nil
 	case *Refusal:
 		return s.receiveRefusal(m), nil
+	case *RepairOpen:
+		s.receiveRepairOpen(m)
+		return Step{}, nil
+	case *RangeDigests:
+		return Step{}, s.receiveRangeDigests(m)
+	case *RangeAnswer:
+		return Step{}, s.receiveRangeAnswer(m)
+	case *RangeCells:
+		return Step{}, s.receiveRangeCells(m)
 	}
 	return Step{}, fmt.Errorf("unknown message %T", m)
 }
@@ -144,6 +157,18 @@ func (s *Session) receiveAck(vv crdt.VersionVector) Step {
 		s.noteProgress(d.Replica, s.sent.Advance(d))
 	}
 	return Step{Acked: risen.Len() > 0}
+}
+
+// receiveLevel also notices a difference that lasts.
+func (s *Session) receiveLevel(m *Level) Step {
+	step := Step{Compared: s.compareWith(m)}
+	if step.Compared != Differs {
+		s.differed = [16]byte{}
+		return step
+	}
+	step.Lasting = s.differed == m.VectorHash
+	s.differed = m.VectorHash
+	return step
 }
 
 func (s *Session) compareWith(m *Level) Comparison {
@@ -270,6 +295,9 @@ func (s *Session) Next(src Source) (Message, error) {
 		return m, err
 	}
 	if m := s.nextAck(); m != nil { // the peer may hold by now what was to be sent, and then was not told of it
+		return m, nil
+	}
+	if m := s.nextRepair(); m != nil {
 		return m, nil
 	}
 	if s.compare && s.met && s.IsLevel() {

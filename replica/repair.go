@@ -1,0 +1,331 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Repairs are begun by the side with the smaller peer ID, so that the two do not do the same work at once; or by a side that
+// found damage in its own store. One that does not help is tried again after a while that doubles from the first to the second
+// of these.
+const (
+	minRepairPause = time.Minute
+	maxRepairPause = time.Hour
+	// repairTimeout is how long a repair may get no further before it is given up.
+	repairTimeout = 10 * time.Minute
+)
+
+// repairState is what a session knows of its repairs. It is guarded by session.mu.
+type repairState struct {
+	notBefore time.Time
+	pause     time.Duration
+	moved     time.Time // when the repair that is going on got further last
+	going     bool
+}
+
+// RepairStatus says what repairs of a space came to, since the replica was opened.
+type RepairStatus struct {
+	Mismatches int64 // comparisons that found closed replicas with equal vectors and different digests
+	Repairs    int64 // that ended without an error, those that peers began included
+	Documents  int64 // changed by them
+	Last       time.Time
+	// Damaged: something stored cannot be read, or is not what it should be, and was not mended yet.
+	Damaged   bool
+	DamagedAt time.Time
+	DamageWas string
+}
+
+// damage is what was found wrong with the store of a space. It is guarded by Space.mu.
+type damage struct {
+	RepairStatus
+	rebuilt bool // documents were made anew: what derives from them must be verified
+}
+
+// startRepair begins a repair with the peer of this session, unless one was just tried.
+func (ses *session) startRepair(why string) {
+	now := time.Now()
+	ses.mu.Lock()
+	rs := &ses.repair
+	if rs.going || now.Before(rs.notBefore) {
+		ses.mu.Unlock()
+		return
+	}
+	rs.pause = min(max(2*rs.pause, minRepairPause), maxRepairPause)
+	rs.notBefore, rs.moved, rs.going = now.Add(rs.pause), now, true
+	ses.proto.StartRepair(rand.Uint64())
+	ses.mu.Unlock()
+	ses.space.r.log.Info("comparing what two replicas hold, to repair what differs", "space", ses.space.name, "peer", ses.conn.peer, "why", why)
+	ses.poke()
+}
+
+// beginsRepairs reports whether this side begins those that either could.
+func (ses *session) beginsRepairs() bool {
+	self := ses.space.r.cfg.Transport.Self()
+	return slices.Compare(self[:], ses.conn.peer[:]) < 0
+}
+
+// tendRepair gives up a repair that does not get on, and begins one if this store is damaged.
+func (ses *session) tendRepair() {
+	ses.mu.Lock()
+	if ses.repair.going && time.Since(ses.repair.moved) > repairTimeout {
+		ses.repair.moved = time.Now()
+		ses.proto.AbandonRepair()
+	}
+	ses.mu.Unlock()
+	s := ses.space
+	s.mu.Lock()
+	damaged := s.damage.Damaged
+	s.mu.Unlock()
+	if damaged {
+		ses.startRepair("this store is damaged")
+	}
+}
+
+// doRepairs does the jobs of repairs, until ctx ends. Only one goes on at a time in the whole replica, for each may read all
+// of a space.
+func (ses *session) doRepairs(ctx context.Context) {
+	for {
+		select {
+		case <-ses.jobs:
+		case <-ctx.Done():
+			return
+		}
+		for {
+			ses.mu.Lock()
+			job := ses.proto.RepairJob()
+			ended := ses.proto.RepairEnded()
+			ses.mu.Unlock()
+			for _, o := range ended {
+				ses.noteRepaired(ctx, o)
+			}
+			if job == nil {
+				break
+			}
+			select {
+			case ses.space.r.repairing <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			res := ses.space.doRepairJob(ctx, job)
+			<-ses.space.r.repairing
+			ses.mu.Lock()
+			ses.repair.moved = time.Now()
+			ses.proto.RepairDone(job, res)
+			ses.mu.Unlock()
+			ses.poke()
+		}
+	}
+}
+
+// pokeRepairs wakes doRepairs.
+func (ses *session) pokeRepairs() {
+	select {
+	case ses.jobs <- struct{}{}:
+	default:
+	}
+}
+
+// doRepairJob reads what is durable, and merges.
+func (s *Space) doRepairJob(ctx context.Context, job *protocol.RepairJob) (res protocol.RepairResult) {
+	err := s.view(ctx, func(snap store.Snapshot) error {
+		res = docstore.RepairJob(ctx, snap, s.number, job)
+		return res.Err
+	})
+	if err == nil && job.Merge != nil {
+		res.Changed, res.Damaged, err = s.joinCells(job.Merge.Documents)
+	}
+	res.Err = err
+	return res
+}
+
+// joinCells merges the cells of a peer, and waits until that is durable.
+func (s *Space) joinCells(docs []crdt.DocumentDelta) (changed, damaged int, err error) {
+	if len(docs) == 0 {
+		return 0, 0, nil
+	}
+	for {
+		m, g, err := s.joinPart(docs)
+		if err == nil && g != nil {
+			err = g.wait()
+		}
+		if err != nil {
+			return changed, 0, fmt.Errorf("merge cells of a peer: %w", err)
+		}
+		changed += m.Changed
+		if m.Partial {
+			continue
+		}
+		if len(m.Damaged) > 0 {
+			err = s.rebuild(m.Damaged)
+		}
+		return changed, len(m.Damaged), err
+	}
+}
+
+func (s *Space) joinPart(docs []crdt.DocumentDelta) (docstore.JoinedCells, *group, error) {
+	r := s.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.waitForRoom(); err != nil {
+		return docstore.JoinedCells{}, nil, err
+	}
+	over, err := r.overlay()
+	if err != nil {
+		return docstore.JoinedCells{}, nil, err
+	}
+	defer over.Snapshot.Close()
+	m, err := s.state.JoinCells(over, r.group.batch, docs, r.self, r.checkClock)
+	if err != nil {
+		return m, nil, err
+	}
+	if m.Foreign {
+		r.doubtIdentity(s.name, "cells of a peer name writes of it that are not here")
+	}
+	r.clock.Observe(m.Max)
+	if m.Changed == 0 {
+		return m, nil, nil
+	}
+	r.group.part(s)
+	r.poke()
+	return m, r.group, nil
+}
+
+// rebuild makes documents anew that cannot be read.
+func (s *Space) rebuild(docs []crdt.DocumentDelta) error {
+	for _, d := range docs {
+		s.r.log.Error("a stored document cannot be read; it is made anew from what a peer has of it, and from its parts that can be read",
+			"space", s.name, "document", d.Key)
+	}
+	s.noteDamage("a document could not be read")
+	s.mu.Lock()
+	s.damage.rebuilt = true
+	s.mu.Unlock()
+	return s.exclusively(func(snap store.Snapshot) error {
+		return s.state.Rebuild(snap, s.r.store.Commit, docs)
+	})
+}
+
+// noteDamage remembers that something stored is not what it should be, so that a repair is begun with each peer.
+func (s *Space) noteDamage(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := &s.damage
+	if !d.Damaged {
+		d.DamagedAt = s.r.cfg.Now()
+		s.r.log.Error("something stored is damaged; it is repaired from a connected peer, and `anabranch doctor` shows what is wrong",
+			"space", s.name, "what", what)
+	}
+	d.Damaged, d.DamageWas = true, what
+}
+
+// noteRepaired tells how a repair ended, puts right what derives from the documents if they were damaged, and has the digests
+// compared again.
+func (ses *session) noteRepaired(ctx context.Context, o protocol.RepairOutcome) {
+	s, r := ses.space, ses.space.r
+	if !o.ByPeer {
+		ses.mu.Lock()
+		ses.repair.going = false
+		ses.mu.Unlock()
+	}
+	if o.Err != nil {
+		r.log.Warn("a repair ended early", "space", s.name, "peer", ses.conn.peer, "by peer", o.ByPeer, "error", o.Err)
+		if !o.ByPeer {
+			ses.noteError(fmt.Errorf("repair: %w", o.Err))
+		}
+		return
+	}
+	if err := ses.verifyRepair(ctx); err != nil {
+		r.log.Error("what derives from the documents could not be put right", "space", s.name, "error", err)
+		return
+	}
+	s.mu.Lock()
+	s.damage.Repairs++
+	s.damage.Documents += int64(o.Changed + o.Damaged)
+	s.damage.Last = r.cfg.Now()
+	st := s.peerState(ses.conn.peer)
+	st.repairedAt, st.repaired = r.cfg.Now(), st.repaired+int64(o.Changed+o.Damaged)
+	s.mu.Unlock()
+	r.log.Info("repaired", "space", s.name, "peer", ses.conn.peer, "by peer", o.ByPeer,
+		"documents changed", o.Changed, "made anew", o.Damaged, "documents sent", o.Sent)
+	ses.mu.Lock()
+	ses.proto.CompareDigests()
+	ses.mu.Unlock()
+	ses.poke()
+}
+
+// verifyRepair ends the damage of the space, if it has any: what still cannot be read is dropped if the peer has everything that
+// this replica had, and so would have had that too; and what derives from the documents is made what it should be.
+func (ses *session) verifyRepair(ctx context.Context) error {
+	s := ses.space
+	s.mu.Lock()
+	damaged := s.damage.Damaged
+	s.mu.Unlock()
+	if !damaged {
+		return nil
+	}
+	var unreadable []crdt.DocumentDelta
+	err := s.view(ctx, func(snap store.Snapshot) (err error) {
+		unreadable, err = docstore.Unreadable(ctx, snap, s.number)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(unreadable) > 0 {
+		if !ses.peerHasAll() {
+			return fmt.Errorf("%d documents cannot be read, and the peer has not everything that was here: %w", len(unreadable), docstore.ErrCorrupt)
+		}
+		if err := s.rebuild(unreadable); err != nil {
+			return err
+		}
+	}
+	report, err := s.repair(ctx, docstore.VerifyOptions{})
+	if err != nil {
+		return err
+	}
+	for _, p := range report.Problems {
+		if !p.Derived {
+			return fmt.Errorf("%s: %w", p, docstore.ErrCorrupt)
+		}
+	}
+	s.mu.Lock()
+	s.damage.Damaged, s.damage.rebuilt = false, false
+	s.mu.Unlock()
+	return nil
+}
+
+// peerHasAll reports whether the peer has acknowledged everything that is here.
+func (ses *session) peerHasAll() bool {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	return ses.space.durableNow().VV.LessOrEqual(ses.proto.AckedVector())
+}
+
+// mendForMerge makes a delta possible that could not be merged because a document in it cannot be read here.
+func (s *Space) mendForMerge(d *protocol.Delta, err error) error {
+	if !errors.Is(err, docstore.ErrCorrupt) {
+		return err
+	}
+	var unreadable []crdt.DocumentDelta
+	verr := s.view(s.r.ctx, func(snap store.Snapshot) error {
+		for _, doc := range d.Documents {
+			if _, _, err := docstore.Read(snap, s.number, doc.Key); errors.Is(err, docstore.ErrCorrupt) {
+				unreadable = append(unreadable, crdt.DocumentDelta{Key: doc.Key})
+			}
+		}
+		return nil
+	})
+	if verr != nil || len(unreadable) == 0 {
+		return errors.Join(err, verr)
+	}
+	return s.rebuild(unreadable)
+}
