@@ -42,6 +42,7 @@ type peerConn struct {
 	Conn
 	peer  PeerID
 	since time.Time
+	clock peerClock
 	mu    sync.Mutex
 	open  map[*Space]*session
 }
@@ -54,6 +55,7 @@ func (r *Replica) startNetwork() {
 	r.wg.Go(r.acceptLoop)
 	r.wg.Go(r.tendLoop)
 	r.wg.Go(r.scrubLoop)
+	r.wg.Go(r.clockLoop)
 	for _, p := range r.cfg.Peers {
 		r.AddPeer(p)
 	}
@@ -174,6 +176,7 @@ func (r *Replica) waitWhileConnected(ctx context.Context, id PeerID) error {
 // serve runs the sessions of a connection until it ends, and returns why.
 func (r *Replica) serve(conn Conn) error {
 	pc := &peerConn{Conn: conn, peer: conn.Peer(), since: r.cfg.Now(), open: make(map[*Space]*session)}
+	pc.clock.set(pc.since.Add(conn.Skew()))
 	if pc.peer == r.cfg.Transport.Self() {
 		conn.Close(CloseSameIdentity, "both nodes have the identity "+pc.peer.String())
 		return &CloseError{Code: CloseSameIdentity, Reason: "the node dialled has this node's own identity"}
@@ -183,6 +186,7 @@ func (r *Replica) serve(conn Conn) error {
 		return &CloseError{Code: CloseDuplicate}
 	}
 	defer r.depart(pc)
+	r.judgeClocks()
 	r.log.Info("connected", "peer", pc.peer, "addr", conn.RemoteAddr(), "dialled", conn.Dialled())
 	var streams sync.WaitGroup
 	defer streams.Wait()
