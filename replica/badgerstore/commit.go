@@ -61,10 +61,10 @@ func (s *Store) fitsOneTxn(b *store.Batch) bool {
 // writeTxn writes the whole batch as one Badger transaction.
 func (s *Store) writeTxn(ts uint64, b *store.Batch) error {
 	txn := s.db.NewTransactionAt(ts, true)
-	defer txn.Discard()
 	onlyDeletes := true
 	for key, op := range b.All() {
 		if err := put(txn, engineKey([]byte(key)), op); err != nil {
+			txn.Discard()
 			return err
 		}
 		onlyDeletes = onlyDeletes && op.Delete
@@ -72,10 +72,11 @@ func (s *Store) writeTxn(ts uint64, b *store.Batch) error {
 	if onlyDeletes {
 		// A compaction drops deletes. The time of the last commit must stay in the tables, as the next one goes on from it.
 		if err := txn.Set(lastKey, nil); err != nil {
+			txn.Discard()
 			return err
 		}
 	}
-	return txn.CommitAt(ts, nil)
+	return s.commitTxn(txn, ts)
 }
 
 // lastKey is set by a commit that sets nothing else.

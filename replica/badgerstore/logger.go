@@ -8,13 +8,16 @@ import (
 
 // logger passes Badger's messages to slog. What Badger calls information (levels, replays, cache ratios) is
 // of use only when one looks for a fault, so it becomes debug output.
-type logger struct{ *slog.Logger }
+type logger struct {
+	*slog.Logger
 
-func newLogger(l *slog.Logger, dir string) *logger {
-	return &logger{l.With("store", dir)}
+	flushFailed func(message string) // told of each memtable that could not be written
 }
 
-func (l *logger) Errorf(format string, args ...any)   { l.Error(text(format, args)) }
+func newLogger(l *slog.Logger, dir string) *logger {
+	return &logger{Logger: l.With("store", dir)}
+}
+
 func (l *logger) Warningf(format string, args ...any) { l.Warn(text(format, args)) }
 func (l *logger) Infof(format string, args ...any)    { l.Debug(text(format, args)) }
 

@@ -46,8 +46,9 @@ func Open(o Options) (*Store, error) {
 func openLocked(o Options, lock *dirLock) (*Store, error) {
 	s := &Store{
 		opts: o, lock: lock, log: newLogger(o.Logger, o.Dir), space: newSpaceGuard(o.Dir, o.MinFreeBytes),
-		snapshots: make(map[*snapshot]struct{}), stop: make(chan struct{}),
+		snapshots: make(map[*snapshot]struct{}), stop: make(chan struct{}), stuck: make(chan struct{}),
 	}
+	s.log.flushFailed = s.noteFlushError
 	sc, err := readSidecar(o.Dir)
 	if err != nil {
 		return nil, err

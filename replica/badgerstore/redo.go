@@ -112,8 +112,7 @@ func (w *redoWriter) flush() error {
 	if w.txn == nil {
 		return nil
 	}
-	defer w.txn.Discard()
-	err := w.txn.CommitAt(w.ts, nil)
+	err := w.s.commitTxn(w.txn, w.ts)
 	w.txn, w.entries, w.bytes = nil, 0, 0
 	return err
 }

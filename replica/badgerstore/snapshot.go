@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime/debug"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -29,6 +30,8 @@ type snapshot struct {
 	ts    uint64
 	scans []*badger.Iterator // open ones, innermost last
 	done  bool
+	// broken: Badger panicked while it opened an iterator, and would again if the transaction were discarded.
+	broken bool
 }
 
 // enter begins a call into Badger; leave with s.store.life.RUnlock. On an error there is nothing to leave.
@@ -41,12 +44,29 @@ func (sn *snapshot) enter() error {
 	return nil
 }
 
+// guard makes an error of a panic in Badger. When it cannot make a new memtable, it fails the commit and is left without one, and
+// then every read meets a nil pointer. The store is read-only by then; that must not take the process down.
+func (sn *snapshot) guard(err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	sn.broken = true
+	cause := fmt.Errorf("badger panicked while it was read: %v", p)
+	if !sn.store.panicked.Swap(true) {
+		sn.store.log.Error("badger panicked; every read may now end so", "panic", p, "stack", string(debug.Stack()))
+	}
+	sn.store.fail(cause)
+	*err = fmt.Errorf("read %s: %w: %w; open the store again", sn.store.opts.Dir, store.ErrReadOnly, cause)
+}
+
 // Get implements store.Snapshot.
-func (sn *snapshot) Get(key []byte) ([]byte, bool, error) {
+func (sn *snapshot) Get(key []byte) (value []byte, ok bool, err error) {
 	if err := sn.enter(); err != nil {
 		return nil, false, err
 	}
 	defer sn.store.life.RUnlock()
+	defer sn.guard(&err)
 	item, err := sn.txn.Get(engineKey(key))
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return nil, false, nil
@@ -54,7 +74,6 @@ func (sn *snapshot) Get(key []byte) ([]byte, bool, error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("read %s: %w", sn.store.opts.Dir, err)
 	}
-	var value []byte
 	// The item lives for this call only, so its buffer can be the caller's: one copy less.
 	if err := item.Value(func(v []byte) error { value = v; return nil }); err != nil {
 		return nil, false, fmt.Errorf("read %s: %w", sn.store.opts.Dir, err)
@@ -98,18 +117,19 @@ func (sn *snapshot) walk(start, end []byte, values bool, yield func(store.Entry,
 
 // open places an iterator at start. Badger leaves out the tables that lie outside the prefix that start and
 // end have in common, which matters for short scans.
-func (sn *snapshot) open(start, end []byte) (*badger.Iterator, error) {
+func (sn *snapshot) open(start, end []byte) (it *badger.Iterator, err error) {
 	if err := sn.enter(); err != nil {
 		return nil, err
 	}
 	defer sn.store.life.RUnlock()
+	defer sn.guard(&err)
 	from := engineKey(start)
 	shared := 1
 	if len(end) > 0 {
 		shared += commonPrefix(start, end)
 	}
 	// No prefetching: it starts a goroutine for each entry, which pays off only for values in the value log.
-	it := sn.txn.NewIterator(badger.IteratorOptions{Prefix: from[:shared]})
+	it = sn.txn.NewIterator(badger.IteratorOptions{Prefix: from[:shared]})
 	it.Seek(from)
 	sn.scans = append(sn.scans, it)
 	return it, nil
@@ -171,7 +191,9 @@ func (sn *snapshot) invalidate() {
 	}
 	sn.scans = nil
 	sn.done = true
-	sn.txn.Discard()
+	if !sn.broken {
+		sn.txn.Discard()
+	}
 }
 
 func commonPrefix(a, b []byte) int {

@@ -42,6 +42,12 @@ type Store struct {
 	syncMu   sync.Mutex
 	dirty    atomic.Bool           // something is committed and not synced
 	failed   atomic.Pointer[error] // why the store has become read-only
+	panicked atomic.Bool           // Badger did, in a read
+
+	flushMu       sync.Mutex // guards the next two
+	flushFailures int        // in a row
+	flushFailed   time.Time
+	stuck         chan struct{} // closed when there were too many
 
 	life   sync.RWMutex
 	closed bool // guarded by life
@@ -158,13 +164,20 @@ func (s *Store) closeBadger() error {
 	if s.opts.ReadOnly {
 		return s.db.Close()
 	}
-	failed := s.failed.Load()
-	s.sidecar.Last = s.durable(failed != nil)
-	if err := errors.Join(s.space.checkFor(minFreeToClose*s.opts.MemTableBytes), s.enter(&s.sidecar, phaseClosing)); err != nil {
-		return fmt.Errorf("%w: %w", errAbandoned, err)
+	err := s.syncToClose()
+	failed := s.failed.Load() != nil
+	if s.isStuck() {
+		return fmt.Errorf("%w: %w", errAbandoned, errStuck)
 	}
-	if err := s.db.Close(); err != nil || failed != nil {
-		return err
+	if cerr := errors.Join(s.space.checkFor(minFreeToClose*s.opts.MemTableBytes), s.enter(&s.sidecar, phaseClosing)); cerr != nil {
+		return errors.Join(fmt.Errorf("%w: %w", errAbandoned, cerr), err)
+	}
+	cerr := s.await(s.db.Close)
+	if errors.Is(cerr, errStuck) {
+		return fmt.Errorf("%w: %w", errAbandoned, cerr)
+	}
+	if failed || cerr != nil {
+		return errors.Join(err, cerr)
 	}
 	return s.enter(&s.sidecar, phaseClosed)
 }
@@ -172,11 +185,15 @@ func (s *Store) closeBadger() error {
 // minFreeToClose is how many memtables' worth of tables closing may write: the present one and one in the works.
 const minFreeToClose = 2
 
-// durable returns the time of a commit that is certainly on the disk.
-func (s *Store) durable(failed bool) uint64 {
-	last := s.lastTs.Load()
-	if failed || s.sync() != nil {
-		return s.sidecar.Last
+// syncToClose syncs, and notes the last commit that is then certainly on the disk.
+func (s *Store) syncToClose() error {
+	if s.failed.Load() != nil {
+		return nil // that was said
 	}
-	return last
+	last := s.lastTs.Load()
+	err := s.sync()
+	if err == nil {
+		s.sidecar.Last = last
+	}
+	return err
 }
