@@ -96,6 +96,10 @@ stage_kill() { # kill -9 of a node while it acknowledges writes, $KILL_ROUNDS ro
   go test -count=1 -timeout "$TEST_TIMEOUT" -run KilledNode ./cmd/anabranch -args -kills="$KILL_ROUNDS"
 }
 
+stage_faults() { # an I/O error at each system call that a node makes on its files
+  ANABRANCH_IO_FAULTS=all go test -v -count=1 -timeout "$TEST_TIMEOUT" -run '^TestIOErrorAtAnyCall' ./cmd/anabranch
+}
+
 stage_namespaces() { # nodes in network namespaces, cut off, killed and put back for $NETNS_MINUTES minutes; as root
   need_package ./cmd/anabranch
   need_tools iproute2:ip nftables:nft

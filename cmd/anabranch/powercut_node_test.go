@@ -31,7 +31,7 @@ import (
 // cutSpec tells a process to be the node whose power is cut. The process has a mount namespace of its own: whatever way it
 // ends, its mount goes with it, and with the mount the loop device.
 type cutSpec struct {
-	Image  string // of an ext4 file system
+	Image  string // of an ext4 file system; "": Mount is used as it is
 	Mount  string // an empty directory
 	Ledger string // on a file system that has power
 	Boot   string // a file with a boot ID: a machine that had no power has another one
@@ -42,6 +42,7 @@ type cutSpec struct {
 	Writeback bool // the system writes pages back in any order, as it may
 	Writes    int  // so many from each writer, then they rest; 0: without end
 	Last      bool // compare, and close in peace
+	Close     bool // close in peace when all writers rest
 
 	Identity string // directory of the node's key
 	Peer     replica.Peer
@@ -129,6 +130,9 @@ func (n *cutNode) say(word string, detail any) {
 }
 
 func (n *cutNode) mount() error {
+	if n.Image == "" {
+		return nil
+	}
 	if err := unix.Mount(n.Boot, "/proc/sys/kernel/random/boot_id", "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount another boot ID: %w", err)
 	}
@@ -169,7 +173,9 @@ func (n *cutNode) run(ctx context.Context) (err error) {
 		}
 	}
 	if !n.Last {
-		return n.write(ctx)
+		if err := n.write(ctx); err != nil {
+			return err
+		}
 	}
 	if err := r.Close(); err != nil {
 		return err
@@ -272,9 +278,10 @@ func (n *cutNode) contents(ctx context.Context) (cutContents, error) {
 
 func (n *cutNode) note(e cutLine) error { return e.writeTo(n.ledger) }
 
-// write has all writers write until one fails, which is when the power is gone.
+// write has all writers write until one fails, which is when the power is gone, or until all of them rest, if the node is then to
+// be closed.
 func (n *cutNode) write(ctx context.Context) error {
-	failed := make(chan error, cutWriters)
+	failed, resting := make(chan error, cutWriters), make(chan struct{}, cutWriters)
 	for w := range cutWriters {
 		rng := rand.New(rand.NewPCG(n.Seed, uint64(w)))
 		go func() {
@@ -285,9 +292,19 @@ func (n *cutNode) write(ctx context.Context) error {
 				}
 			}
 			n.say("resting", nil)
+			resting <- struct{}{}
 		}()
 	}
-	err := <-failed
+	var err error
+	for rested := 0; err == nil; {
+		select {
+		case err = <-failed:
+		case <-resting:
+			if rested++; n.Close && rested == cutWriters {
+				return nil
+			}
+		}
+	}
 	if errors.Is(err, store.ErrReadOnly) {
 		err = errors.Join(err, n.onlyReads(ctx))
 	}
