@@ -23,7 +23,7 @@ var layoutTop = map[string]string{
 }
 
 // layoutPure names the packages, with all below them, that take messages and times and return state and effects.
-var layoutPure = []string{"crdt", "replica/protocol", "replica/grant"}
+var layoutPure = []string{"crdt", "replica/protocol", "replica/grant", "replica/mesh"}
 
 // layoutPureImports says what a pure package must not import, nor anything below it.
 var layoutPureImports = map[string]string{

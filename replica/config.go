@@ -40,6 +40,15 @@ type Config struct {
 	Transport Transport
 	// Peers are dialled, and dialled again, for as long as the Replica is open.
 	Peers []Peer
+	// Degree is how many peers this node keeps itself connected with, chosen among those that its peers tell of and those that it has
+	// found otherwise; package mesh says how. More of it shortens the ways through a large mesh and costs traffic for
+	// acknowledgements; 4 is enough for hundreds of nodes. Zero: it dials Peers and nobody else, and tells nobody of others.
+	Degree int
+	// MaxPeers is how many connections are kept with Degree: beyond it those are closed that both sides can do without. Zero:
+	// 2 × Degree + 2.
+	MaxPeers int
+	// Introduce says whether a peer may be told where another is. Both are allowed to be connected with this node. Nil: always.
+	Introduce func(to, of PeerID) bool
 	// KeepSpace says which spaces that an allowed peer offers are kept here. Nil: every one, up to MaxSpaces.
 	KeepSpace func(name string) bool
 	// Now reads the physical clock. Nil: time.Now.
@@ -84,6 +93,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.NewReplicaID == nil {
 		c.NewReplicaID = randomReplicaID
 	}
+	if c.MaxPeers == 0 {
+		c.MaxPeers = 2*c.Degree + 2
+	}
+	if c.Introduce == nil {
+		c.Introduce = func(PeerID, PeerID) bool { return true }
+	}
 	if c.KeepSpace == nil {
 		c.KeepSpace = func(string) bool { return true }
 	}
@@ -93,6 +108,8 @@ func (c Config) withDefaults() (Config, error) {
 	switch {
 	case c.SyncInterval < 0 || c.MaxDrift < 0 || c.MemTableBytes < 0 || c.ScrubInterval < 0:
 		return c, errors.New("replica: Config: SyncInterval, MaxDrift, MemTableBytes and ScrubInterval must not be negative")
+	case c.Degree < 0 || c.MaxPeers < c.Degree || c.MaxPeers > maxConns:
+		return c, fmt.Errorf("replica: Config: want 0 <= Degree <= MaxPeers <= %d, not %d and %d", maxConns, c.Degree, c.MaxPeers)
 	case c.Sync > SyncNever:
 		return c, fmt.Errorf("replica: Config: unknown sync mode %d", c.Sync)
 	case len(c.Peers) > 0 && c.Transport == nil:

@@ -7,7 +7,10 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/anabranch-db/anabranch/replica/mesh"
 )
 
 // Redialling waits a random time up to a bound that doubles from the first to the second of these, and begins
@@ -42,9 +45,14 @@ type peerConn struct {
 	Conn
 	peer  PeerID
 	since time.Time
-	clock peerClock
+	keep  bool // this node was told to stay connected with the peer
 	mu    sync.Mutex
 	open  map[*Space]*session
+
+	others atomic.Int64  // connections that the peer says it has
+	wake   chan struct{} // for tellNews; holds one
+	teller *mesh.Teller  // guarded by neighbours.mu, as is the next
+	seenAt string        // where the peer sees this node
 }
 
 func (r *Replica) startNetwork() {
@@ -55,7 +63,7 @@ func (r *Replica) startNetwork() {
 	r.wg.Go(r.acceptLoop)
 	r.wg.Go(r.tendLoop)
 	r.wg.Go(r.scrubLoop)
-	r.wg.Go(r.clockLoop)
+	r.wg.Go(r.meshLoop)
 	for _, p := range r.cfg.Peers {
 		r.AddPeer(p)
 	}
@@ -98,7 +106,7 @@ func (r *Replica) acceptLoop() {
 			}
 			return
 		}
-		r.wg.Go(func() { _ = r.serve(conn) }) // it logs why it ended
+		r.wg.Go(func() { _ = r.serve(conn, false) }) // it logs why it ended
 	}
 }
 
@@ -113,9 +121,12 @@ func (r *Replica) dialLoop(ctx context.Context, p Peer) {
 		conn, err := r.dial(ctx, p)
 		if err == nil {
 			known = conn.Peer()
-			err = r.serve(conn)
+			err = r.serve(conn, true)
 		}
 		r.noteDial(ctx, p, err)
+		if isEnough(err) && r.waitWhileOthersDo(ctx) != nil {
+			return
+		}
 		if time.Since(began) > stableAfter {
 			backoff = minBackoff
 		}
@@ -126,10 +137,43 @@ func (r *Replica) dialLoop(ctx context.Context, p Peer) {
 	}
 }
 
+// dial dials a peer where it is said to be, and otherwise where it was heard of.
 func (r *Replica) dial(ctx context.Context, p Peer) (Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	within, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	return r.cfg.Transport.Dial(ctx, p.Addr, p.ID)
+	conn, err := r.cfg.Transport.Dial(within, p.Addr, p.ID)
+	if err == nil || p.ID.IsZero() {
+		return conn, err
+	}
+	if conn, kerr := r.dialKnown(ctx, p.ID); kerr == nil && conn != nil {
+		return conn, nil
+	}
+	return nil, err
+}
+
+// isEnough reports whether the peer closed a connection because it has others.
+func isEnough(err error) bool {
+	var closed *CloseError
+	return errors.As(err, &closed) && closed.Code == CloseEnough && closed.Remote
+}
+
+// waitWhileOthersDo returns after a while, or when this node has fewer connections than it wants.
+func (r *Replica) waitWhileOthersDo(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, enoughHold+time.Duration(rand.Int64N(int64(enoughHold))))
+	defer cancel()
+	for {
+		r.peers.mu.Lock()
+		connected, moved := len(r.peers.conns), r.peers.moved
+		r.peers.mu.Unlock()
+		if connected < min(r.cfg.Degree, 2) {
+			return r.ctx.Err()
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return r.ctx.Err()
+		}
+	}
 }
 
 func (r *Replica) noteDial(ctx context.Context, p Peer, err error) {
@@ -174,9 +218,11 @@ func (r *Replica) waitWhileConnected(ctx context.Context, id PeerID) error {
 }
 
 // serve runs the sessions of a connection until it ends, and returns why.
-func (r *Replica) serve(conn Conn) error {
-	pc := &peerConn{Conn: conn, peer: conn.Peer(), since: r.cfg.Now(), open: make(map[*Space]*session)}
-	pc.clock.set(pc.since.Add(conn.Skew()))
+func (r *Replica) serve(conn Conn, keep bool) error {
+	pc := &peerConn{
+		Conn: conn, peer: conn.Peer(), since: r.cfg.Now(), keep: keep, open: make(map[*Space]*session),
+		wake: make(chan struct{}, 1), teller: mesh.NewTeller(),
+	}
 	if pc.peer == r.cfg.Transport.Self() {
 		conn.Close(CloseSameIdentity, "both nodes have the identity "+pc.peer.String())
 		return &CloseError{Code: CloseSameIdentity, Reason: "the node dialled has this node's own identity"}
@@ -186,7 +232,6 @@ func (r *Replica) serve(conn Conn) error {
 		return &CloseError{Code: CloseDuplicate}
 	}
 	defer r.depart(pc)
-	r.judgeClocks()
 	r.log.Info("connected", "peer", pc.peer, "addr", conn.RemoteAddr(), "dialled", conn.Dialled())
 	var streams sync.WaitGroup
 	defer streams.Wait()
@@ -195,6 +240,7 @@ func (r *Replica) serve(conn Conn) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close(CloseDone, "the node is closing") })
 	defer stop()
 	streams.Go(func() { r.offerAll(ctx, pc) })
+	streams.Go(func() { r.acquaint(ctx, pc) })
 	for {
 		name, stream, err := conn.AcceptStream(ctx)
 		if err != nil {

@@ -115,10 +115,7 @@ func (ses *session) doRepairs(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			res := protocol.RepairResult{Err: ses.space.mayHandOut(ses.conn.peer)}
-			if res.Err == nil {
-				res = ses.space.doRepairJob(ctx, job)
-			}
+			res := ses.space.doRepairJob(ctx, job)
 			<-ses.space.r.repairing
 			ses.mu.Lock()
 			ses.repair.moved = time.Now()
@@ -194,7 +191,6 @@ func (s *Space) joinPart(docs []crdt.DocumentDelta) (docstore.JoinedCells, *grou
 		r.doubtIdentity(s.name, "cells of a peer name writes of it that are not here")
 	}
 	r.clock.Observe(m.Max)
-	s.noteNamed(m.Own)
 	if m.Changed == 0 {
 		return m, nil, nil
 	}

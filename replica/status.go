@@ -12,6 +12,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/mesh"
 	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
@@ -134,7 +135,6 @@ func (s *Space) Synced(rc Receipt) int {
 }
 
 func (s *Space) syncedLocked(rc Receipt) int {
-	rc.Dot = s.durable.renamings.Present(rc.Dot)
 	n := 0
 	for _, vv := range s.acked {
 		if rc.Dot.IsZero() || vv.Covers(rc.Dot) {
@@ -277,22 +277,32 @@ func (s *Space) peerStatus(ctx context.Context, snap store.Snapshot, p PeerID, v
 	return ps, nil
 }
 
-// PeerStatus describes a peer: one that is connected, or one that is dialled.
+// PeerStatus describes a peer: one that is connected, one that is dialled, or one of which the address is known.
 type PeerStatus struct {
-	ID        PeerID
-	Addr      string
+	ID   PeerID
+	Addr string
+	// Source says where the address comes from: "configured", "incoming" (the peer dialled), or who named it, as mesh.Source has it.
+	Source    string
 	Connected bool
 	Dialled   bool // by this node
 	Since     time.Time
 	Sent      uint64 // bytes, in this connection
 	Received  uint64
-	// Skew is how far the peer's wall clock is ahead of ours, as it was asked last.
-	Skew      time.Duration
+	// Skew is how far the peer's wall clock was ahead of ours when it connected.
+	Skew time.Duration
+	// Seen is when anybody was last connected with it, as far as is known.
+	Seen      time.Time
 	LastError string
 	ErrorAt   time.Time
 }
 
-// Peers describes the connected peers, and those that are dialled without success.
+// The sources of an address beside those of package mesh.
+const (
+	sourceConfigured = "configured"
+	sourceIncoming   = "incoming"
+)
+
+// Peers describes the connected peers, those that are dialled without success, and those that could be dialled.
 func (r *Replica) Peers() []PeerStatus {
 	if r.cfg.Transport == nil {
 		return nil
@@ -300,31 +310,58 @@ func (r *Replica) Peers() []PeerStatus {
 	t := &r.peers
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	r.near.mu.Lock()
+	defer r.near.mu.Unlock()
 	var all []PeerStatus
-	now := r.cfg.Now()
 	addrs := make(map[string]bool)
+	shown := make(map[PeerID]bool)
 	for id, pc := range t.conns {
 		sent, received := pc.Traffic()
 		all = append(all, PeerStatus{
-			ID: id, Addr: pc.RemoteAddr(), Connected: true, Dialled: pc.Dialled(), Since: pc.since,
-			Sent: sent, Received: received, Skew: pc.clock.now().Sub(now),
+			ID: id, Addr: pc.RemoteAddr(), Connected: true, Dialled: pc.Dialled(), Since: pc.since, Seen: r.cfg.Now(),
+			Sent: sent, Received: received, Skew: pc.Skew(), Source: r.sourceOf(pc),
 		})
 		addrs[pc.RemoteAddr()] = true
+		shown[id] = true
 	}
 	for p := range t.dials {
 		if _, connected := t.conns[p.ID]; connected || addrs[p.Addr] {
 			continue
 		}
-		st := PeerStatus{ID: p.ID, Addr: p.Addr, Dialled: true}
+		known, _ := r.near.book.Known(p.ID)
+		st := PeerStatus{ID: p.ID, Addr: p.Addr, Dialled: true, Source: sourceConfigured, Seen: known.Seen}
 		if e, ok := t.errors[p]; ok {
 			st.LastError, st.ErrorAt = e.err.Error(), e.when
 		}
 		all = append(all, st)
+		shown[p.ID] = true
+	}
+	for _, id := range r.near.book.Peers() {
+		if known, _ := r.near.book.Known(id); !shown[id] {
+			all = append(all, PeerStatus{ID: id, Addr: known.Addrs[0].Addr, Source: known.Addrs[0].Source.String(), Seen: known.Seen})
+		}
 	}
 	slices.SortFunc(all, func(a, b PeerStatus) int {
 		return cmp.Or(bytes.Compare(a.ID[:], b.ID[:]), cmp.Compare(a.Addr, b.Addr))
 	})
 	return all
+}
+
+// sourceOf is called with both mutexes held.
+func (r *Replica) sourceOf(pc *peerConn) string {
+	if pc.keep {
+		return sourceConfigured
+	}
+	known, _ := r.near.book.Known(pc.peer)
+	for _, a := range known.Addrs {
+		if pc.Dialled() && a.Addr == pc.RemoteAddr() {
+			return a.Source.String()
+		}
+	}
+	if pc.Dialled() {
+		return mesh.FromPeers.String()
+	}
+	return sourceIncoming
 }
 
 // Self returns this node's peer ID, zero without a transport.
@@ -384,8 +421,21 @@ func (s *Space) exclusively(fn func(store.Snapshot) error) error {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.quiesce(); err != nil {
-		return err
+	for r.last != nil && !r.last.isDone() || !r.group.isEmpty() {
+		if r.closed {
+			return ErrClosed
+		}
+		g := r.last // also one that is committed and not published yet
+		if g == nil || g.isDone() {
+			g = r.group
+		}
+		r.mu.Unlock()
+		r.poke()
+		err := g.wait()
+		r.mu.Lock()
+		if err != nil {
+			return err
+		}
 	}
 	err := s.view(r.ctx, fn)
 	snap, serr := r.store.Snapshot()

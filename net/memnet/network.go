@@ -69,6 +69,9 @@ func ID(name string) replica.PeerID { return sha256.Sum256([]byte("memnet " + na
 // Node returns a new node at the address "mem:" + name. A node that was closed may be made again.
 func (n *Network) Node(name string) *Transport { return n.add(name, ID(name)) }
 
+// NodeAt returns the node of that name at another address: "mem:" + addr.
+func (n *Network) NodeAt(name, addr string) *Transport { return n.add(addr, ID(name)) }
+
 // Transport returns a new node with the given peer ID, at the address "mem:" + peer.String().
 func (n *Network) Transport(peer replica.PeerID) *Transport { return n.add(peer.String(), peer) }
 

@@ -63,7 +63,11 @@ func ParseHello(b []byte) (Hello, error) {
 
 func (d *decoder) hello(h *Hello) {
 	d.next("wall clock")
-	h.Wall = d.wall(d.uint("wall clock"))
+	ms := d.uint("wall clock")
+	if ms >= 1<<48 { // what an HLC time can hold
+		d.fail("wall clock", ErrValue)
+	}
+	h.Wall = time.UnixMilli(int64(ms))
 	d.next("features")
 	h.Features = d.strings("features", MaxFeatures, MaxFeatureBytes)
 	d.next("addresses")

@@ -5,15 +5,13 @@ import (
 	"github.com/anabranch-db/anabranch/replica/protocol"
 )
 
-// Opening: [self uint, vv hash bin of 16, vv entries uint, stable hash bin of 16, stable entries uint], and
-// ahead bin unless that is empty.
+// Opening: [self uint, vv hash bin of 16, vv entries uint, stable hash bin of 16, stable entries uint].
 
 func appendOpening(dst []byte, m *protocol.Opening) ([]byte, error) {
-	e := begin(dst, TypeOpening, 5+aheadElements(m.Ahead))
+	e := begin(dst, TypeOpening, 5)
 	e.uint("self", uint64(m.Self))
 	e.summary("vv", m.VV)
 	e.summary("stable", m.Stable)
-	e.ahead(m.Ahead)
 	return e.end()
 }
 
@@ -33,7 +31,6 @@ func parseOpening(body []byte) (*protocol.Opening, error) {
 	m.Self = crdt.ReplicaID(d.uint("self"))
 	m.VV = d.summary("vv")
 	m.Stable = d.summary("stable")
-	m.Ahead = d.ahead()
 	return m, d.close()
 }
 
