@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -67,7 +68,7 @@ func (g *group) wait() error {
 
 // waitForRoom returns, with mu held, when the group can take one more transaction.
 func (r *Replica) waitForRoom() error {
-	for !r.closed && (r.group.batch.Bytes() > groupBytes || r.group.batch.Len() > groupEntries) {
+	for !r.closed && (r.paused || r.group.batch.Bytes() > groupBytes || r.group.batch.Len() > groupEntries) {
 		r.roomy.Wait()
 	}
 	if r.closed {
@@ -166,6 +167,11 @@ func (r *Replica) giveUp(g *group, err error) {
 	}
 	r.group = newGroup()
 	r.self = 0 // its record may be in the failed batch; a fresh ID costs nothing
+	r.reload()
+}
+
+// reload goes back to what the store has. It is called with mu held.
+func (r *Replica) reload() {
 	snap, serr := r.store.Snapshot()
 	if serr != nil {
 		return // the store is closed: nothing can be written or read any more
@@ -175,7 +181,7 @@ func (r *Replica) giveUp(g *group, err error) {
 		if state, lerr := docstore.Load(snap, s.number); lerr == nil {
 			s.state = state
 		} else {
-			r.log.Error("the space cannot be loaded again after the failed commit", "space", s.name, "error", lerr)
+			r.log.Error("the space cannot be loaded again after a failed commit", "space", s.name, "error", lerr)
 		}
 	}
 }
@@ -213,6 +219,7 @@ func (s *Space) storeAcked(b *store.Batch, limit int, always bool) {
 // liveDelta is a delta in memory with its frame, made once for all peers.
 type liveDelta struct {
 	message *protocol.Delta
-	frame   []byte // nil without a transport
-	known   bool   // it was here already
+	frame   []byte   // nil without a transport
+	known   bool     // it was here already
+	max     hlc.Time // of one that was received, the greatest time in it
 }

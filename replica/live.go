@@ -26,7 +26,7 @@ func (c *liveCache) add(d *liveDelta) {
 	}
 	// What the documents hold is in the frame, and there it may take a fraction of the memory.
 	m := &protocol.Delta{Delta: crdt.Delta{Origin: d.message.Origin, From: d.message.From, To: d.message.To}}
-	c.deltas = append(c.deltas, &liveDelta{message: m, frame: d.frame})
+	c.deltas = append(c.deltas, &liveDelta{message: m, frame: d.frame, max: d.max})
 	c.bytes += len(d.frame)
 	drop := 0
 	for c.bytes > liveBytes || len(c.deltas)-drop > liveDeltas {
@@ -51,7 +51,10 @@ func (c *liveCache) find(origin crdt.ReplicaID, from, to hlc.Time) *liveDelta {
 // source serves one session: from the live cache if it has what comes next, else from the log.
 type source struct {
 	space *Space
+	peer  PeerID
 	frame []byte // of the delta that was returned last, if it is known
+	// wantsNote: something waits for a note that the peer may be told of it.
+	wantsNote bool
 }
 
 // Delta implements protocol.Source. A delta from the cache comes without documents: its frame has them.
@@ -59,12 +62,20 @@ func (f *source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delt
 	s := f.space
 	s.mu.Lock()
 	d := s.live.find(origin, from, to)
+	free := s.isFree(f.peer)
+	if free {
+		s.handAll(f.peer)
+	}
 	s.mu.Unlock()
-	if d != nil {
+	f.frame = nil
+	switch {
+	// What was received names nothing of this node's own that nobody else has.
+	case d != nil && (free || d.max != 0 && d.max <= s.r.clockLimit()):
 		f.frame = d.frame
 		return d.message, nil
+	case !free:
+		return f.guarded(origin, from, to)
 	}
-	f.frame = nil
 	snap, err := s.r.store.Snapshot()
 	if err != nil {
 		return nil, err

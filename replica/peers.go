@@ -45,6 +45,7 @@ type peerConn struct {
 	Conn
 	peer  PeerID
 	since time.Time
+	clock peerClock
 	keep  bool // this node was told to stay connected with the peer
 	mu    sync.Mutex
 	open  map[*Space]*session
@@ -63,6 +64,7 @@ func (r *Replica) startNetwork() {
 	r.wg.Go(r.acceptLoop)
 	r.wg.Go(r.tendLoop)
 	r.wg.Go(r.scrubLoop)
+	r.wg.Go(r.clockLoop)
 	r.wg.Go(r.meshLoop)
 	for _, p := range r.cfg.Peers {
 		r.AddPeer(p)
@@ -223,6 +225,7 @@ func (r *Replica) serve(conn Conn, keep bool) error {
 		Conn: conn, peer: conn.Peer(), since: r.cfg.Now(), keep: keep, open: make(map[*Space]*session),
 		wake: make(chan struct{}, 1), teller: mesh.NewTeller(),
 	}
+	pc.clock.set(pc.since.Add(conn.Skew()))
 	if pc.peer == r.cfg.Transport.Self() {
 		conn.Close(CloseSameIdentity, "both nodes have the identity "+pc.peer.String())
 		return &CloseError{Code: CloseSameIdentity, Reason: "the node dialled has this node's own identity"}
@@ -232,6 +235,7 @@ func (r *Replica) serve(conn Conn, keep bool) error {
 		return &CloseError{Code: CloseDuplicate}
 	}
 	defer r.depart(pc)
+	r.judgeClocks()
 	r.log.Info("connected", "peer", pc.peer, "addr", conn.RemoteAddr(), "dialled", conn.Dialled())
 	var streams sync.WaitGroup
 	defer streams.Wait()

@@ -115,7 +115,10 @@ func (ses *session) doRepairs(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			res := ses.space.doRepairJob(ctx, job)
+			res := protocol.RepairResult{Err: ses.space.mayHandOut(ses.conn.peer)}
+			if res.Err == nil {
+				res = ses.space.doRepairJob(ctx, job)
+			}
 			<-ses.space.r.repairing
 			ses.mu.Lock()
 			ses.repair.moved = time.Now()
@@ -191,6 +194,7 @@ func (s *Space) joinPart(docs []crdt.DocumentDelta) (docstore.JoinedCells, *grou
 		r.doubtIdentity(s.name, "cells of a peer name writes of it that are not here")
 	}
 	r.clock.Observe(m.Max)
+	s.noteNamed(m.Own)
 	if m.Changed == 0 {
 		return m, nil, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/anabranch-db/anabranch/crdt"
@@ -49,12 +50,15 @@ type Replica struct {
 	inFlight *group     // being committed; nil if none is
 	last     *group     // that was or is being committed; nil at first
 	roomy    *sync.Cond // on mu: the group was taken
+	paused   bool       // quiesce waits until the group is committed: it takes no more
 	closed   bool
 
 	wake      chan struct{} // for the committer; holds one
 	committed chan struct{} // closed when the committer has ended
 	repairing chan struct{} // held while something reads or merges for a repair
 	peers     peerTable
+	clocks    atomic.Pointer[clockView] // nil while no peer is connected
+	held      atomic.Pointer[[]HeldStatus]
 	near      neighbours
 	closeOnce sync.Once
 	closeErr  error
@@ -284,6 +288,10 @@ func (r *Replica) doubtIdentity(space, why string) {
 		return
 	}
 	docstore.PutIdentity(r.group.batch, docstore.Identity{Feed: r.feed, Anchor: r.anchor})
+	for _, s := range r.spaces {
+		s.state.Doubt(r.group.batch)
+		r.group.part(s)
+	}
 	r.log.Warn("this store has lost writes of its own, as after restoring a backup; it goes on under a new replica ID and fetches them from peers",
 		"space", space, "replica", r.self, "why", why)
 	r.self = 0

@@ -23,11 +23,14 @@ type session struct {
 	stream Stream
 	byUs   bool // we opened the stream
 	began  time.Time
+	left   chan struct{} // closed when the session is over
 
 	mu     sync.Mutex
 	proto  *protocol.Session
 	repair repairState
 	jobs   chan struct{} // for doRepairs; holds one
+	heard  bool          // what the peer opened the session with was noted
+	owned  uint64        // the version of the notes that the state machine knows
 
 	inbox   sync.Mutex // guards what follows; held for moments only, so that a commit never waits for a peer
 	state   protocol.State
@@ -44,7 +47,7 @@ const refusalTimeout = 2 * time.Second
 const sendBatchBytes = 256 << 10
 
 func newSession(s *Space, conn *peerConn, stream Stream, byUs bool) *session {
-	return &session{space: s, conn: conn, stream: stream, byUs: byUs, began: time.Now(), wake: make(chan struct{}, 1), jobs: make(chan struct{}, 1)}
+	return &session{space: s, conn: conn, stream: stream, byUs: byUs, began: time.Now(), wake: make(chan struct{}, 1), jobs: make(chan struct{}, 1), left: make(chan struct{})}
 }
 
 // advance tells the session that more is durable. It is called with space.mu held.
@@ -82,12 +85,12 @@ func (ses *session) takeAdvice() {
 // run exchanges until the stream or ctx ends, and returns why.
 func (ses *session) run(ctx context.Context) error {
 	s := ses.space
-	s.mu.Lock()
-	ses.proto = protocol.NewSession(s.durable.State)
-	s.sessions[ses] = struct{}{}
-	s.peerState(ses.conn.peer).connected++
-	s.mu.Unlock()
+	if err := ses.enter(); err != nil {
+		return err
+	}
 	defer ses.leave()
+	s.awaitReceived()
+	ses.begin()
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -126,6 +129,7 @@ func (ses *session) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, ses)
+	close(ses.left)
 	st := s.peerState(ses.conn.peer)
 	st.connected--
 	st.level = false
@@ -172,7 +176,7 @@ func isClose(err error) bool {
 
 // send pulls messages from the state machine and writes them, many at once where many wait.
 func (ses *session) send(ctx context.Context) error {
-	src := &source{space: ses.space}
+	src := &source{space: ses.space, peer: ses.conn.peer}
 	for {
 		frames, err := ses.collect(src)
 		if err != nil {
@@ -186,6 +190,12 @@ func (ses *session) send(ctx context.Context) error {
 		}
 		if ses.ending.Load() {
 			return nil
+		}
+		if src.wantsNote {
+			src.wantsNote = false
+			if err := ses.space.note(ses.conn.peer); err != nil {
+				return err
+			}
 		}
 		if len(frames) > 0 {
 			continue
@@ -221,6 +231,7 @@ func (ses *session) collect(src *source) ([][]byte, error) {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	ses.takeAdvice()
+	ses.takeNotes()
 	var frames [][]byte
 	size := 0
 	for size < sendBatchBytes {
@@ -266,6 +277,7 @@ func (ses *session) receive() error {
 		ses.mu.Lock()
 		ses.takeAdvice()
 		step, err := ses.proto.Receive(m)
+		ses.hear()
 		ses.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("%w: %w", docstore.ErrMalformed, err)
@@ -307,6 +319,9 @@ func (ses *session) do(step protocol.Step, frame []byte) error {
 	}
 	if step.Refused != nil {
 		ses.noteRefused(step.Refused)
+	}
+	if step.Clock != nil {
+		ses.takeClock(step.Clock)
 	}
 	if step.Compared != protocol.NotCompared {
 		ses.noteCompared(step.Compared, step.Lasting)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -33,6 +34,8 @@ type Space struct {
 	live     liveCache
 	status   map[PeerID]*peerSpaceState
 	damage   damage
+	exposure *docstore.Exposure // who has what of this node's own writes
+	fenced   bool               // own writes are being re-issued, and are not sent
 }
 
 // durableState is what peers and readers may know of: one moment of the space, on disk.
@@ -41,6 +44,11 @@ type durableState struct {
 	horizon   crdt.VersionVector
 	arrival   uint64
 	documents int64
+
+	max          hlc.Time // the greatest of the horizon
+	owned        docstore.Owned
+	ownedVersion uint64
+	renamings    docstore.Renamings
 
 	conflicts, conflicted int64
 }
@@ -63,6 +71,12 @@ func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*S
 		changed: make(chan struct{}), ackMoved: make(chan struct{}),
 		acked: acked, ackDirty: make(map[PeerID]struct{}),
 		sessions: make(map[*session]struct{}), status: make(map[PeerID]*peerSpaceState),
+		exposure: docstore.NewExposure(),
+	}
+	for id := range state.Owned() {
+		for _, vv := range acked {
+			s.exposure.Named(crdt.Dot{Replica: id, Time: vv.Get(id)})
+		}
 	}
 	s.durable = s.snapshotState(r.self)
 	return s, nil
@@ -74,10 +88,11 @@ func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
 	return durableState{
 		State: protocol.State{
 			Self: self, VV: s.state.VV().Clone(), Stable: s.state.Stable().Clone(),
-			Digest: s.state.Digest(), Closed: s.state.IsClosed(),
+			Digest: s.state.Digest(), Closed: s.state.IsClosed(), Ahead: s.state.Horizon().Beyond(s.state.VV()),
 		},
 		horizon: s.state.Horizon().Clone(), arrival: s.state.Arrival(), documents: s.state.Documents(),
 		conflicts: conflicts, conflicted: conflicted,
+		max: s.state.Horizon().Max(), owned: s.state.Owned(), ownedVersion: s.state.OwnedVersion(), renamings: s.state.Renamings(),
 	}
 }
 
@@ -148,6 +163,7 @@ func (s *Space) run(fn func(tx *Tx) error) (crdt.Dot, *group, error) {
 		return crdt.Dot{}, nil, err
 	}
 	r.clock.Observe(at)
+	s.claim(dot)
 	part := r.group.part(s)
 	part.local = append(part.local, delta)
 	part.risen.Advance(dot)
@@ -190,11 +206,13 @@ func (s *Space) mergePart(d *liveDelta) (*group, error) {
 		r.doubtIdentity(s.name, "a delta of "+d.message.Origin.String()+" names writes of it that are not here")
 	}
 	r.clock.Observe(m.Max)
+	s.noteNamed(m.Own)
 	part := r.group.part(s)
 	r.poke()
 	if m.Partial {
 		return r.group, nil
 	}
+	d.max = m.Max
 	part.received = append(part.received, d)
 	part.risen.Advance(crdt.Dot{Replica: d.message.Origin, Time: d.message.To})
 	return nil, nil

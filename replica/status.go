@@ -135,6 +135,7 @@ func (s *Space) Synced(rc Receipt) int {
 }
 
 func (s *Space) syncedLocked(rc Receipt) int {
+	rc.Dot = s.durable.renamings.Present(rc.Dot)
 	n := 0
 	for _, vv := range s.acked {
 		if rc.Dot.IsZero() || vv.Covers(rc.Dot) {
@@ -288,7 +289,7 @@ type PeerStatus struct {
 	Since     time.Time
 	Sent      uint64 // bytes, in this connection
 	Received  uint64
-	// Skew is how far the peer's wall clock was ahead of ours when it connected.
+	// Skew is how far the peer's wall clock is ahead of ours, as it was asked last.
 	Skew time.Duration
 	// Seen is when anybody was last connected with it, as far as is known.
 	Seen      time.Time
@@ -313,13 +314,14 @@ func (r *Replica) Peers() []PeerStatus {
 	r.near.mu.Lock()
 	defer r.near.mu.Unlock()
 	var all []PeerStatus
+	now := r.cfg.Now()
 	addrs := make(map[string]bool)
 	shown := make(map[PeerID]bool)
 	for id, pc := range t.conns {
 		sent, received := pc.Traffic()
 		all = append(all, PeerStatus{
-			ID: id, Addr: pc.RemoteAddr(), Connected: true, Dialled: pc.Dialled(), Since: pc.since, Seen: r.cfg.Now(),
-			Sent: sent, Received: received, Skew: pc.Skew(), Source: r.sourceOf(pc),
+			ID: id, Addr: pc.RemoteAddr(), Connected: true, Dialled: pc.Dialled(), Since: pc.since, Seen: now,
+			Sent: sent, Received: received, Skew: pc.clock.now().Sub(now), Source: r.sourceOf(pc),
 		})
 		addrs[pc.RemoteAddr()] = true
 		shown[id] = true
@@ -421,21 +423,8 @@ func (s *Space) exclusively(fn func(store.Snapshot) error) error {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.last != nil && !r.last.isDone() || !r.group.isEmpty() {
-		if r.closed {
-			return ErrClosed
-		}
-		g := r.last // also one that is committed and not published yet
-		if g == nil || g.isDone() {
-			g = r.group
-		}
-		r.mu.Unlock()
-		r.poke()
-		err := g.wait()
-		r.mu.Lock()
-		if err != nil {
-			return err
-		}
+	if err := r.quiesce(); err != nil {
+		return err
 	}
 	err := s.view(r.ctx, fn)
 	snap, serr := r.store.Snapshot()

@@ -63,6 +63,9 @@ func (a *app) examine(ctx context.Context, n node.Node, repair bool) error {
 			return err
 		}
 	}
+	if len(st.Clock.Held) > 0 {
+		printHeld(a.stderr, st.Clock.Held)
+	}
 	if bad == 0 {
 		return nil
 	}

@@ -37,6 +37,7 @@ const (
 	TypeRangeCells   Type = 0x1f
 
 	TypePacked Type = 0x24 // any other of a session, compressed
+	TypeClock  Type = 0x25
 )
 
 func (t Type) String() string {
@@ -65,6 +66,8 @@ func (t Type) String() string {
 		return "Level"
 	case TypeRefusal:
 		return "Refusal"
+	case TypeClock:
+		return "Clock"
 	case TypeOpening:
 		return "Opening"
 	case TypeBranches:
@@ -104,6 +107,8 @@ func appendMessage(dst []byte, m protocol.Message) ([]byte, error) {
 		return appendLevel(dst, m)
 	case *protocol.Refusal:
 		return appendRefusal(dst, m)
+	case *protocol.Clock:
+		return appendClock(dst, m)
 	case *protocol.Opening:
 		return appendOpening(dst, m)
 	case *protocol.Branches:
@@ -140,6 +145,8 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseLevel(body))
 	case TypeRefusal:
 		return message(parseRefusal(body))
+	case TypeClock:
+		return message(parseClock(body))
 	case TypeOpening:
 		return message(parseOpening(body))
 	case TypeBranches:

@@ -63,11 +63,7 @@ func ParseHello(b []byte) (Hello, error) {
 
 func (d *decoder) hello(h *Hello) {
 	d.next("wall clock")
-	ms := d.uint("wall clock")
-	if ms >= 1<<48 { // what an HLC time can hold
-		d.fail("wall clock", ErrValue)
-	}
-	h.Wall = time.UnixMilli(int64(ms))
+	h.Wall = d.wall(d.uint("wall clock"))
 	d.next("features")
 	h.Features = d.strings("features", MaxFeatures, MaxFeatureBytes)
 	d.next("addresses")

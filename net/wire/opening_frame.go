@@ -5,13 +5,15 @@ import (
 	"github.com/anabranch-db/anabranch/replica/protocol"
 )
 
-// Opening: [self uint, vv hash bin of 16, vv entries uint, stable hash bin of 16, stable entries uint].
+// Opening: [self uint, vv hash bin of 16, vv entries uint, stable hash bin of 16, stable entries uint], and
+// ahead bin unless that is empty.
 
 func appendOpening(dst []byte, m *protocol.Opening) ([]byte, error) {
-	e := begin(dst, TypeOpening, 5)
+	e := begin(dst, TypeOpening, 5+aheadElements(m.Ahead))
 	e.uint("self", uint64(m.Self))
 	e.summary("vv", m.VV)
 	e.summary("stable", m.Stable)
+	e.ahead(m.Ahead)
 	return e.end()
 }
 
@@ -31,6 +33,7 @@ func parseOpening(body []byte) (*protocol.Opening, error) {
 	m.Self = crdt.ReplicaID(d.uint("self"))
 	m.VV = d.summary("vv")
 	m.Stable = d.summary("stable")
+	m.Ahead = d.ahead()
 	return m, d.close()
 }
 

@@ -60,6 +60,9 @@ func samples() []sample {
 		{"grants", &protocol.Grants{Hash: [32]byte{1, 31: 2}, Statements: []byte("statements")}},
 		{"vectors", &protocol.Vectors{Self: alice, VV: sampleVector(), Stable: crdt.NewVersionVector(crdt.Dot{Replica: bob, Time: at(1_789_000_000_000, 0)})}},
 		{"vectors-empty", &protocol.Vectors{}},
+		{"vectors-ahead", &protocol.Vectors{Self: bob, VV: sampleVector(), Ahead: crdt.NewVersionVector(crdt.Dot{Replica: bob, Time: at(1_790_000_000_000, 0)})}},
+		{"clock-question", &protocol.Clock{Asked: 7}},
+		{"clock", &protocol.Clock{Asked: 7, Wall: time.UnixMilli(1_790_000_000_123)}},
 		{"delta", &protocol.Delta{Delta: crdt.Delta{
 			Origin: alice, From: at(1_789_999_990_000, 0), To: at(1_790_000_000_000, 3), Horizon: sampleVector(),
 			Documents: []crdt.DocumentDelta{

@@ -29,6 +29,8 @@ type Merged struct {
 	Max     hlc.Time // the greatest time in it
 	// Foreign reports whether it names a dot of self that self never gave: self's store went back in time.
 	Foreign bool
+	// Own are dots in it of IDs that this store wrote under: somebody has them.
+	Own crdt.VersionVector
 }
 
 // Merge joins a delta into the space and writes the result into b. self is the replica's own ReplicaID; now and
@@ -137,6 +139,13 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 	}
 	m.Max = max(m.Max, in.named.Max())
 	m.Foreign = self != 0 && (d.Origin == self || in.named.Get(self) > s.vv.Get(self))
+	for id := range s.owned {
+		t := max(in.named.Get(id), d.Horizon.Get(id))
+		if d.Origin == id {
+			t = max(t, d.To)
+		}
+		m.Own.Advance(crdt.Dot{Replica: id, Time: t})
+	}
 	return in, check(m.Max)
 }
 

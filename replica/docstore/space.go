@@ -34,6 +34,10 @@ type Space struct {
 
 	prune pruneList // what became stable and is still there
 
+	owned        Owned // never changed, but replaced
+	ownedVersion uint64
+	renamings    Renamings
+
 	mergeLimit room // zero: what suits the store
 }
 
@@ -51,6 +55,12 @@ func Load(r store.Snapshot, number uint32) (*Space, error) {
 		if err := s.loadVectorEntry(e); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.loadOwned(r); err != nil {
+		return nil, err
+	}
+	if err := s.loadRenamings(r); err != nil {
+		return nil, err
 	}
 	if !s.stable.LessOrEqual(s.vv) || !s.vv.LessOrEqual(s.horizon) {
 		return nil, fmt.Errorf("%w: vectors of space %d break stable ≤ vv ≤ horizon", ErrCorrupt, number)
@@ -133,6 +143,10 @@ func (s *Space) Flush(b *store.Batch) {
 	b.Put(key, seal(key, v))
 	for r := range s.risen {
 		key := vectorKey(s.number, r)
+		if s.horizon.Get(r) == 0 { // all that it wrote was re-issued under another
+			b.Delete(key)
+			continue
+		}
 		v := make([]byte, 4, 28)
 		for _, t := range []hlc.Time{s.vv.Get(r), s.stable.Get(r), s.horizon.Get(r)} {
 			v = binary.BigEndian.AppendUint64(v, uint64(t))

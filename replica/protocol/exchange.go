@@ -30,6 +30,7 @@ type Opening struct {
 	Self   crdt.ReplicaID // as in Vectors
 	VV     VectorSummary
 	Stable VectorSummary
+	Ahead  crdt.VersionVector // as in Vectors
 }
 
 // VectorSummary stands for a version vector.

@@ -7,7 +7,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 )
 
-// Message is one of *Grants, *Vectors, *Opening, *Branches, *Delta, *Ack, *Level and *Refusal: what two replicas of a space tell
+// Message is one of *Grants, *Vectors, *Opening, *Branches, *Delta, *Ack, *Level, *Refusal and *Clock: what two replicas of a space tell
 // each other in one session. A message is not changed after it was made.
 type Message interface{ message() }
 
@@ -18,6 +18,9 @@ type Vectors struct {
 	Self   crdt.ReplicaID
 	VV     crdt.VersionVector
 	Stable crdt.VersionVector
+	// Ahead is what of the sender's horizon lies beyond VV: together they cover every dot that its state names. So who
+	// wrote a transaction learns for sure that a peer has nothing of it. Most often it is empty.
+	Ahead crdt.VersionVector
 }
 
 // Delta carries the writes of one replica. See crdt.Delta.

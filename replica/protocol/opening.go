@@ -15,6 +15,7 @@ type opening struct {
 	isFixed    bool
 	ours       crdt.VersionVector // what the session is opened with
 	stable     crdt.VersionVector
+	ahead      crdt.VersionVector
 	exchange   *vectorExchange // nil if there is nothing to find out, nor to tell
 }
 
@@ -37,7 +38,7 @@ func (s *Session) fix() {
 		return
 	}
 	s.isFixed = true
-	s.ours, s.stable = s.local.VV, s.local.Stable
+	s.ours, s.stable, s.ahead = s.local.VV, s.local.Stable, s.local.Ahead
 	s.told = s.ours.Clone()
 	clear(s.unacked)
 }
@@ -48,9 +49,9 @@ func (s *Session) introduce() Message {
 	s.fix()
 	s.introduced = true
 	if s.tellsWhole() {
-		return &Vectors{Self: s.local.Self, VV: s.ours, Stable: s.stable}
+		return &Vectors{Self: s.local.Self, VV: s.ours, Stable: s.stable, Ahead: s.ahead}
 	}
-	return &Opening{Self: s.local.Self, VV: Summarize(s.ours), Stable: Summarize(s.stable)}
+	return &Opening{Self: s.local.Self, VV: Summarize(s.ours), Stable: Summarize(s.stable), Ahead: s.ahead}
 }
 
 var errOpenedTwice = errors.New("the vectors that open a session came twice")
@@ -75,7 +76,7 @@ func (s *Session) receiveOpening(m *Opening) (Step, error) {
 	}
 	s.fix()
 	s.heard = true
-	s.peer = Vectors{Self: m.Self}
+	s.peer = Vectors{Self: m.Self, Ahead: m.Ahead}
 	if m.Stable == Summarize(s.stable) {
 		s.peer.Stable = s.stable
 	}

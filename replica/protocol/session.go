@@ -17,13 +17,15 @@ type State struct {
 	Stable crdt.VersionVector
 	Digest crdt.Digest
 	Closed bool // horizon <= VV
+	// Ahead is what of the horizon lies beyond VV: writes that may show in part.
+	Ahead crdt.VersionVector
 }
 
 // Source gives the deltas that a session sends.
 type Source interface {
 	// Delta returns a delta of origin that begins at from or before it and ends after from, at most at to. It may end
 	// earlier, so that frames stay small, but never within a transaction. It may be one that was made for
-	// another peer, or received from one. The error is ErrPruned if the log is not whole any more from there on: stable has
+	// another peer, or received from one. ErrWait keeps the origin back until Resume. The error is ErrPruned if the log is not whole any more from there on: stable has
 	// risen, and the session is about to be told.
 	Delta(origin crdt.ReplicaID, from, to hlc.Time) (*Delta, error)
 }
@@ -47,6 +49,8 @@ type Step struct {
 	Compared Comparison
 	// Lasting: it is Differs, as the one before was, and the vectors have not changed.
 	Lasting bool
+	// Clock is a question to be answered with TellClock, or an answer.
+	Clock *Clock
 }
 
 // Comparison is the outcome of comparing the digests of two replicas.
@@ -84,10 +88,12 @@ type Session struct {
 	behind   map[crdt.ReplicaID]struct{} // origins of which the peer may lack something
 	last     crdt.ReplicaID              // the origin of which a delta was sent last
 	held     map[crdt.ReplicaID]struct{} // origins that the peer refused for their clock
+	waiting  map[crdt.ReplicaID]struct{} // origins that the Source keeps back
 	compare  bool                        // send a Level once there is nothing else to send
 	relay    relays                      // what the peer gets from elsewhere
 	muted    bool                        // see Mute
 	differed [16]byte                    // hash of the vector at which the last comparison found a difference, or zero
+	clocks   clocks
 }
 
 // maxRefusals bounds the origins whose refusals wait to be sent, against a peer that makes origins up. The sender of a delta
@@ -102,6 +108,7 @@ func NewSession(local State) *Session {
 		unacked: make(map[crdt.ReplicaID]struct{}),
 		behind:  make(map[crdt.ReplicaID]struct{}),
 		held:    make(map[crdt.ReplicaID]struct{}),
+		waiting: make(map[crdt.ReplicaID]struct{}),
 		compare: true,
 		opening: opening{whole: wholeVector, leaf: leafEntries},
 		relay:   newRelays(),
@@ -137,6 +144,8 @@ func (s *Session) Receive(m Message) (Step, error) {
 		return Step{}, s.receiveRangeAnswer(m)
 	case *RangeCells:
 		return Step{}, s.receiveRangeCells(m)
+	case *Clock:
+		return Step{Clock: m}, nil
 	}
 	return Step{}, fmt.Errorf("unknown message %T", m)
 }
@@ -211,7 +220,8 @@ func (s *Session) markBehind(r crdt.ReplicaID) {
 // lacks reports whether there is something of an origin that the peer may lack, was not sent, and would take.
 func (s *Session) lacks(r crdt.ReplicaID) bool {
 	_, held := s.held[r]
-	return !held && s.met && s.local.VV.Get(r) > s.sent.Get(r)
+	_, waits := s.waiting[r]
+	return !held && !waits && s.met && s.local.VV.Get(r) > s.sent.Get(r)
 }
 
 // Refuse tells the peer that its delta was not merged. Of several refusals of one origin that wait to be sent one will do: the
@@ -280,6 +290,9 @@ func (s *Session) Next(src Source) (Message, error) {
 	case len(s.refusals) > 0:
 		m := s.refusals[0]
 		s.refusals = s.refusals[1:]
+		return m, nil
+	}
+	if m := s.nextClock(); m != nil {
 		return m, nil
 	}
 	if m := s.nextBranches(); m != nil {
@@ -352,10 +365,13 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 			continue
 		}
 		d, err := src.Delta(r, from, to)
-		if errors.Is(err, ErrPruned) {
+		switch {
+		case errors.Is(err, ErrPruned):
 			return nil, nil
-		}
-		if err != nil {
+		case errors.Is(err, ErrWait):
+			s.wait(r)
+			continue
+		case err != nil:
 			return nil, fmt.Errorf("read the log of %s after %s: %w", r, from, err)
 		}
 		if d.Origin != r || d.From > from || d.To <= from || d.To > to {

@@ -23,7 +23,6 @@ type Node interface {
 	Status(ctx context.Context) (Status, error)
 	// Verify checks one space, and repairs what derives if asked to. progress may be nil.
 	Verify(ctx context.Context, space string, repair bool, progress func(keys int64)) (Report, error)
-	Inbox
 	Close() error
 }
 
@@ -33,7 +32,6 @@ const (
 	OpSet       = "set"       // write Value at Path
 	OpRemove    = "remove"    // remove what is at Path and below; "" is the document
 	OpIncrement = "increment" // add By to the counter at Path
-	OpSettle    = "settle"    // settle the conflicts at Path and below by Rule, or at Path by letting the one show that Take names
 )
 
 // Op is one change of a transaction.
@@ -43,8 +41,6 @@ type Op struct {
 	Path  string          `json:"path,omitempty"` // a JSON pointer
 	Value json.RawMessage `json:"value,omitempty"`
 	By    int64           `json:"by,omitempty"`
-	Rule  string          `json:"rule,omitempty"` // see ParseRule
-	Take  string          `json:"take,omitempty"` // ID of a Conflict
 
 	// parsed is what Parse found, so that importing parses each document once.
 	parsed *parsedOp
@@ -68,7 +64,6 @@ type Document struct {
 
 // Conflict is a value that was written concurrently with the one that shows.
 type Conflict struct {
-	ID     string          `json:"id"` // among those of the path
 	Path   string          `json:"path"`
 	Value  json.RawMessage `json:"value"`
 	Author string          `json:"author"`
@@ -76,9 +71,6 @@ type Conflict struct {
 	// ShownPath is Path, or a path above it whose value hides this one.
 	ShownPath string          `json:"shown_path"`
 	Shown     json.RawMessage `json:"shown"`
-	// ShownAuthor and ShownTime are those of what shows; of a map, of its newest field.
-	ShownAuthor string    `json:"shown_author"`
-	ShownTime   time.Time `json:"shown_time"`
 }
 
 // ScanOptions say what to yield. The zero value is every document.
@@ -113,24 +105,40 @@ type Status struct {
 	ReplicaID string        `json:"replica_id,omitempty"`
 	Addresses []string      `json:"addresses,omitempty"`
 	DiskBytes int64         `json:"disk_bytes"`
+	Clock     Clock         `json:"clock"`
 	Spaces    []SpaceStatus `json:"spaces"`
 	Peers     []Peer        `json:"peers"`
 }
 
+// Clock compares the node's clock with those of the connected peers.
+type Clock struct {
+	// State is "sound", "ahead" or "behind" of most peers, "doubtful" if they do not agree, and "unknown" while none is connected.
+	State    string `json:"state"`
+	OffsetMS int64  `json:"offset_ms"` // ahead of the one in the middle
+	Peers    int    `json:"peers"`
+	AheadOf  int    `json:"ahead_of"`  // peers, by more than the greatest drift
+	BehindOf int    `json:"behind_of"` // the same
+	Held     []Held `json:"held,omitempty"`
+}
+
+// Held are writes made with a clock that was ahead, and not sent.
+type Held struct {
+	Space    string    `json:"space"`
+	Until    time.Time `json:"until"` // the last of their times
+	WaitsFor []string  `json:"waits_for,omitempty"`
+	Reason   string    `json:"reason"`
+}
+
 // SpaceStatus describes a space.
 type SpaceStatus struct {
-	Name      string `json:"name"`
-	Documents int64  `json:"documents"`
-	Digest    string `json:"digest"`
-	Closed    bool   `json:"closed"` // nothing shows that is not here whole
-	Cursor    string `json:"cursor"`
-	// Conflicts is their number in all documents, Conflicted that of the documents that have any.
-	Conflicts  int64 `json:"conflicts"`
-	Conflicted int64 `json:"conflicted"`
-
-	Vector map[string]string `json:"vector"` // replica: time
-	Stable map[string]string `json:"stable"`
-	Peers  []SpacePeer       `json:"peers"`
+	Name      string            `json:"name"`
+	Documents int64             `json:"documents"`
+	Digest    string            `json:"digest"`
+	Closed    bool              `json:"closed"` // nothing shows that is not here whole
+	Cursor    string            `json:"cursor"`
+	Vector    map[string]string `json:"vector"` // replica: time
+	Stable    map[string]string `json:"stable"`
+	Peers     []SpacePeer       `json:"peers"`
 }
 
 // SpacePeer describes how far a peer's replica of a space is.

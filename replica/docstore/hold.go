@@ -1,0 +1,150 @@
+package docstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Hold is what one ReplicaID of this store wrote with a clock that was ahead, and nobody else has as far as is known: its
+// transactions in (After, UpTo].
+type Hold struct {
+	Replica     crdt.ReplicaID
+	After, UpTo hlc.Time
+	Root        crdt.ReplicaID
+	Next        crdt.ReplicaID // under which they are re-issued; zero until that begins
+	// Elsewhere is the ID under which another life of this store has re-issued them, if one has: this store was restored from a
+	// backup that was taken before. They come back from peers, and are to vanish here.
+	Elsewhere crdt.ReplicaID
+}
+
+// Blocker says what a hold waits for.
+type Blocker struct {
+	Peer protocol.PeerID
+	// Restart: the peer was sent something in the session in progress. What it has of it, it says when the next one begins.
+	// Otherwise it has not opened a session since this host began to run.
+	Restart bool
+	// Fetch: the peer has what another life of this store re-issued, and this store has not received all of that yet.
+	Fetch bool
+}
+
+// Holds returns what of the IDs of this store lies beyond a limit and may be re-issued, once nothing blocks it.
+func (s *Space) Holds(r store.Snapshot, x *Exposure, limit hlc.Time) ([]Hold, error) {
+	var holds []Hold
+	for _, id := range slices.Sorted(maps.Keys(s.owned)) {
+		own, last := s.owned[id], s.vv.Get(id)
+		floor := max(x.received(id), s.stable.Get(id))
+		if s.horizon.Get(id) > last { // somebody has more of it
+			floor = last
+		}
+		if last <= max(limit, floor) && own.Next == 0 || last <= floor {
+			continue
+		}
+		after, err := lastLogged(r, s.number, id, floor, limit)
+		if err != nil {
+			return nil, err
+		}
+		h := Hold{Replica: id, After: after, UpTo: last, Root: own.Root, Next: own.Next}
+		h.Elsewhere, _ = s.reissuedElsewhere(x, own.Root)
+		holds = append(holds, h)
+	}
+	return holds, nil
+}
+
+// lastLogged returns the time of the last transaction of id in (after, limit], after if there is none.
+func lastLogged(r store.Snapshot, space uint32, id crdt.ReplicaID, from, limit hlc.Time) (hlc.Time, error) {
+	last := from
+	if limit <= from {
+		return last, nil
+	}
+	for k, err := range r.Keys(logPrefix(space, id, from+1), after(logPrefix(space, id, limit))) {
+		if err != nil {
+			return 0, err
+		}
+		p, err := parseLogKey(k)
+		if err != nil {
+			return 0, err
+		}
+		last = p.dot.Time
+	}
+	return last, nil
+}
+
+// Blockers returns what a hold waits for. known are the peers of the space, and life is the present one of the store: of what
+// was written in another one, also by a process that was killed, it is not certain to whom it was handed, so all of them are asked.
+func (s *Space) Blockers(x *Exposure, h Hold, known []protocol.PeerID, life uint64) []Blocker {
+	own := s.owned[h.Replica]
+	asked := make(map[protocol.PeerID]struct{})
+	for p := range own.Handed {
+		asked[p] = struct{}{}
+	}
+	for p := range x.peers {
+		asked[p] = struct{}{}
+	}
+	if own.Life != life {
+		for _, p := range known {
+			asked[p] = struct{}{}
+		}
+	}
+	var blockers []Blocker
+	for _, p := range slices.SortedFunc(maps.Keys(asked), func(a, b protocol.PeerID) int { return bytes.Compare(a[:], b[:]) }) {
+		e := x.peers[p]
+		switch {
+		case e != nil && e.handed.Get(h.Replica) > h.After:
+			blockers = append(blockers, Blocker{Peer: p, Restart: true})
+		case e == nil && (own.Life != life || own.Handed[p] > h.After):
+			blockers = append(blockers, Blocker{Peer: p})
+		}
+	}
+	if id, peer := s.reissuedElsewhere(x, h.Root); id != 0 && s.vv.Get(id) < x.peers[peer].told.Get(id) {
+		blockers = append(blockers, Blocker{Peer: peer, Fetch: true})
+	}
+	return blockers
+}
+
+// reissuedElsewhere returns an ID that re-issues writes of root and that this store knows nothing of, and a peer that has the most
+// of it.
+func (s *Space) reissuedElsewhere(x *Exposure, root crdt.ReplicaID) (id crdt.ReplicaID, peer protocol.PeerID) {
+	var most hlc.Time
+	for p, e := range x.peers {
+		for d := range e.told.All() {
+			if !Reissues(d.Replica, root) || s.isReissueOfOurs(d.Replica) {
+				continue
+			}
+			if id == 0 || d.Replica < id || d.Replica == id && (d.Time > most || d.Time == most && bytes.Compare(p[:], peer[:]) < 0) {
+				id, peer, most = d.Replica, p, d.Time
+			}
+		}
+	}
+	return id, peer
+}
+
+func (s *Space) isReissueOfOurs(id crdt.ReplicaID) bool {
+	if _, ok := s.owned[id]; ok {
+		return true
+	}
+	return slices.ContainsFunc(s.renamings, func(n Renaming) bool { return n.Now.Replica == id })
+}
+
+// NextID makes the ID under which writes of root are re-issued of a random one. Its first half is a hash of root, so that the
+// store, restored from an old backup, knows it for what it is when a peer tells of it.
+func NextID(root, random crdt.ReplicaID) crdt.ReplicaID {
+	return crdt.ReplicaID(rootTag(root))<<32 | random&0xffffffff
+}
+
+// Reissues reports whether id was made by NextID of root. One of 2^32 other IDs passes for one.
+func Reissues(id, root crdt.ReplicaID) bool { return id>>32 == crdt.ReplicaID(rootTag(root)) }
+
+func rootTag(root crdt.ReplicaID) uint32 {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(root))
+	return uint32(xxh3.Hash(b[:]))
+}
