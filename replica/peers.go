@@ -47,6 +47,7 @@ type peerConn struct {
 	since time.Time
 	clock peerClock
 	keep  bool // this node was told to stay connected with the peer
+	clock peerClock
 	mu    sync.Mutex
 	open  map[*Space]*session
 
@@ -66,6 +67,7 @@ func (r *Replica) startNetwork() {
 	r.wg.Go(r.scrubLoop)
 	r.wg.Go(r.clockLoop)
 	r.wg.Go(r.meshLoop)
+	r.wg.Go(r.clockLoop)
 	for _, p := range r.cfg.Peers {
 		r.AddPeer(p)
 	}
