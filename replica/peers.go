@@ -47,7 +47,6 @@ type peerConn struct {
 	since time.Time
 	clock peerClock
 	keep  bool // this node was told to stay connected with the peer
-	clock peerClock
 	mu    sync.Mutex
 	open  map[*Space]*session
 
@@ -67,7 +66,6 @@ func (r *Replica) startNetwork() {
 	r.wg.Go(r.scrubLoop)
 	r.wg.Go(r.clockLoop)
 	r.wg.Go(r.meshLoop)
-	r.wg.Go(r.clockLoop)
 	for _, p := range r.cfg.Peers {
 		r.AddPeer(p)
 	}

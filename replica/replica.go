@@ -60,8 +60,6 @@ type Replica struct {
 	clocks    atomic.Pointer[clockView] // nil while no peer is connected
 	held      atomic.Pointer[[]HeldStatus]
 	near      neighbours
-	clocks    atomic.Pointer[clockView] // nil while no peer is connected
-	held      atomic.Pointer[[]HeldStatus]
 	closeOnce sync.Once
 	closeErr  error
 }
