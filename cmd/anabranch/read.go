@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -93,48 +92,6 @@ func indent(value json.RawMessage) []byte {
 	}
 	b.WriteByte('\n')
 	return b.Bytes()
-}
-
-func (a *app) printConflicts(doc node.Document, at crdt.Path) error {
-	base, err := at.Pack()
-	if err != nil {
-		return &usageError{err}
-	}
-	t := newTable("PATH", "SHOWS", "ALSO WRITTEN", "BY", "AT")
-	for _, c := range doc.Conflicts {
-		path, err := crdt.ParsePath(c.Path)
-		if err != nil {
-			return err
-		}
-		if key, err := path.Pack(); err != nil || !base.Contains(key) {
-			continue
-		}
-		if a.wantsJSON() {
-			if err := a.print(c, nil); err != nil {
-				return err
-			}
-			continue
-		}
-		t.row(orDash(c.Path), brief(c.Shown), brief(c.Value), c.Author, c.Time.Format(time.RFC3339))
-	}
-	if a.wantsJSON() {
-		return nil
-	}
-	if t.empty() {
-		fmt.Fprintln(a.stderr, "no conflicts")
-		return nil
-	}
-	return t.write(a.stdout)
-}
-
-// brief cuts a value for a table.
-func brief(value json.RawMessage) string {
-	const most = 40
-	runes := []rune(string(value))
-	if len(runes) > most {
-		return string(runes[:most-1]) + "…"
-	}
-	return string(runes)
 }
 
 func newListCommand() *cobra.Command {

@@ -54,7 +54,7 @@ node over a socket in the store directory.
 	addGlobalFlags(root)
 	for _, c := range []*cobra.Command{
 		newPutCommand(), newGetCommand(), newSetCommand(), newRemoveCommand(), newIncrementCommand(), newListCommand(),
-		newWatchCommand(), newImportCommand(), newExportCommand(),
+		newWatchCommand(), newConflictsCommand(), newImportCommand(), newExportCommand(),
 	} {
 		c.GroupID = groupData
 		root.AddCommand(c)

@@ -57,18 +57,18 @@ func printStatus(w io.Writer, st node.Status) {
 		fmt.Fprintln(w, "Spaces:   none yet")
 		return
 	}
-	t := newTable("SPACE", "DOCUMENTS", "DIGEST", "PEER", "STATE", "PENDING", "LAST ERROR")
+	t := newTable("SPACE", "DOCUMENTS", "CONFLICTS", "DIGEST", "PEER", "STATE", "PENDING", "LAST ERROR")
 	for _, s := range st.Spaces {
-		name, documents, digest := printable(s.Name), fmt.Sprint(s.Documents), s.Digest
+		name, documents, conflicts, digest := printable(s.Name), fmt.Sprint(s.Documents), fmt.Sprint(s.Conflicts), s.Digest
 		if !s.Closed {
 			digest += " (incomplete)"
 		}
 		if len(s.Peers) == 0 {
-			t.row(name, documents, digest)
+			t.row(name, documents, conflicts, digest)
 		}
 		for _, p := range s.Peers {
-			t.row(name, documents, digest, shortID(p.Peer), spacePeerState(p), fmt.Sprint(p.Pending), printable(p.LastError))
-			name, documents, digest = "", "", ""
+			t.row(name, documents, conflicts, digest, shortID(p.Peer), spacePeerState(p), fmt.Sprint(p.Pending), printable(p.LastError))
+			name, documents, conflicts, digest = "", "", "", ""
 		}
 	}
 	fmt.Fprintln(w)

@@ -31,6 +31,8 @@ func NewServer(n node.Node) *Server {
 	mux.HandleFunc("GET /v1/document", s.document)
 	mux.HandleFunc("GET /v1/documents", s.documents)
 	mux.HandleFunc("GET /v1/changes", s.changes)
+	mux.HandleFunc("GET /v1/conflicts", s.conflicts)
+	mux.HandleFunc("POST /v1/settle", s.settle)
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("POST /v1/verify", s.verify)
 	s.http = http.Server{

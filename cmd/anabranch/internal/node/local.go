@@ -143,8 +143,9 @@ func (l *Local) Get(ctx context.Context, space, key string) (Document, error) {
 	doc := Document{Key: key, Doc: d.AppendJSON(nil), Cursor: d.Cursor.String()}
 	for _, c := range d.Conflicts() {
 		doc.Conflicts = append(doc.Conflicts, Conflict{
-			Path: c.Path.String(), Value: c.Value.AppendJSON(nil), Author: c.Author.String(), Time: c.Time.Wall(),
+			ID: conflictID(c.Dot), Path: c.Path.String(), Value: c.Value.AppendJSON(nil), Author: c.Author.String(), Time: c.Time.Wall(),
 			ShownPath: c.ShownAt.String(), Shown: c.Shown.AppendJSON(nil),
+			ShownAuthor: c.ShownAuthor.String(), ShownTime: c.ShownTime.Wall(),
 		})
 	}
 	return doc, nil
@@ -254,6 +255,7 @@ func (l *Local) Status(ctx context.Context) (Status, error) {
 func spaceStatus(s replica.SpaceStatus) SpaceStatus {
 	out := SpaceStatus{
 		Name: s.Name, Documents: s.Documents, Digest: s.Digest.String(), Closed: s.Closed, Cursor: s.Cursor.String(),
+		Conflicts: s.Conflicts, Conflicted: s.Conflicted,
 		Vector: vectorTexts(s.Vector), Stable: vectorTexts(s.Stable), Peers: []SpacePeer{},
 	}
 	for _, p := range s.Peers {

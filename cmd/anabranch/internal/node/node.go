@@ -23,6 +23,7 @@ type Node interface {
 	Status(ctx context.Context) (Status, error)
 	// Verify checks one space, and repairs what derives if asked to. progress may be nil.
 	Verify(ctx context.Context, space string, repair bool, progress func(keys int64)) (Report, error)
+	Inbox
 	Close() error
 }
 
@@ -32,6 +33,7 @@ const (
 	OpSet       = "set"       // write Value at Path
 	OpRemove    = "remove"    // remove what is at Path and below; "" is the document
 	OpIncrement = "increment" // add By to the counter at Path
+	OpSettle    = "settle"    // settle the conflicts at Path and below by Rule, or at Path by letting the one show that Take names
 )
 
 // Op is one change of a transaction.
@@ -41,6 +43,8 @@ type Op struct {
 	Path  string          `json:"path,omitempty"` // a JSON pointer
 	Value json.RawMessage `json:"value,omitempty"`
 	By    int64           `json:"by,omitempty"`
+	Rule  string          `json:"rule,omitempty"` // see ParseRule
+	Take  string          `json:"take,omitempty"` // ID of a Conflict
 
 	// parsed is what Parse found, so that importing parses each document once.
 	parsed *parsedOp
@@ -64,6 +68,7 @@ type Document struct {
 
 // Conflict is a value that was written concurrently with the one that shows.
 type Conflict struct {
+	ID     string          `json:"id"` // among those of the path
 	Path   string          `json:"path"`
 	Value  json.RawMessage `json:"value"`
 	Author string          `json:"author"`
@@ -71,6 +76,9 @@ type Conflict struct {
 	// ShownPath is Path, or a path above it whose value hides this one.
 	ShownPath string          `json:"shown_path"`
 	Shown     json.RawMessage `json:"shown"`
+	// ShownAuthor and ShownTime are those of what shows; of a map, of its newest field.
+	ShownAuthor string    `json:"shown_author"`
+	ShownTime   time.Time `json:"shown_time"`
 }
 
 // ScanOptions say what to yield. The zero value is every document.
@@ -131,14 +139,18 @@ type Held struct {
 
 // SpaceStatus describes a space.
 type SpaceStatus struct {
-	Name      string            `json:"name"`
-	Documents int64             `json:"documents"`
-	Digest    string            `json:"digest"`
-	Closed    bool              `json:"closed"` // nothing shows that is not here whole
-	Cursor    string            `json:"cursor"`
-	Vector    map[string]string `json:"vector"` // replica: time
-	Stable    map[string]string `json:"stable"`
-	Peers     []SpacePeer       `json:"peers"`
+	Name      string `json:"name"`
+	Documents int64  `json:"documents"`
+	Digest    string `json:"digest"`
+	Closed    bool   `json:"closed"` // nothing shows that is not here whole
+	Cursor    string `json:"cursor"`
+	// Conflicts is their number in all documents, Conflicted that of the documents that have any.
+	Conflicts  int64 `json:"conflicts"`
+	Conflicted int64 `json:"conflicted"`
+
+	Vector map[string]string `json:"vector"` // replica: time
+	Stable map[string]string `json:"stable"`
+	Peers  []SpacePeer       `json:"peers"`
 }
 
 // SpacePeer describes how far a peer's replica of a space is.

@@ -14,6 +14,8 @@ const MaxOps = crdt.MaxTransactionDocuments
 type parsedOp struct {
 	path   crdt.Path
 	leaves []crdt.Leaf
+	rule   crdt.Rule // of OpSettle, unless it takes one value
+	take   crdt.Dot
 }
 
 // Parse checks the operation, so that Commit fails only for reasons that depend on the store. It may be called
@@ -47,9 +49,15 @@ func (op *Op) Parse() error {
 		if len(path) == 0 {
 			err = fmt.Errorf("%w: a counter stands in a field of a document: give a path, as /visits", ErrRequest)
 		}
+	case OpSettle:
+		if op.Take != "" {
+			p.take, err = parseConflictID(op.Take)
+		} else {
+			p.rule, err = ParseRule(op.Rule)
+		}
 	case OpRemove:
 	default:
-		err = fmt.Errorf("%w: operation %.20q: want %s, %s, %s or %s", ErrRequest, op.Op, OpPut, OpSet, OpRemove, OpIncrement)
+		err = fmt.Errorf("%w: operation %.20q: want %s, %s, %s, %s or %s", ErrRequest, op.Op, OpPut, OpSet, OpRemove, OpIncrement, OpSettle)
 	}
 	if err == nil {
 		op.parsed = p
@@ -68,6 +76,8 @@ func (op *Op) apply(tx *replica.Tx) error {
 		return d.SetLeaves(p.path, p.leaves)
 	case OpIncrement:
 		return d.Increment(p.path, op.By)
+	case OpSettle:
+		return op.settle(d)
 	}
 	return d.Remove(p.path)
 }
