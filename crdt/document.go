@@ -248,3 +248,16 @@ func (d *Document) MergeField(stable VersionVector, p PathKey, b Cell) bool {
 	d.touch(p).Cell = merged
 	return true
 }
+
+// MergeComplete joins the cell b of another complete state into the one at p: seen and seenB are all that the two
+// states have seen, as in crdt.MergeComplete; the result is pruned at stable. It reports whether that changed anything.
+func (d *Document) MergeComplete(p PathKey, seen VersionVector, b Cell, seenB, stable VersionVector) bool {
+	own := d.Cell(p)
+	merged := MergeComplete(own, seen, b, seenB)
+	merged.Prune(stable)
+	if merged.Equal(own) {
+		return false
+	}
+	d.touch(p).Cell = merged
+	return true
+}

@@ -33,6 +33,7 @@ type group struct {
 type groupPart struct {
 	local    []*crdt.Delta // of own transactions
 	received []*liveDelta
+	snapshot bool // something of a snapshot is in it
 	risen    crdt.VersionVector
 }
 
@@ -155,7 +156,7 @@ func (r *Replica) giveUp(g *group, err error) {
 	for _, failed := range []*group{g, r.group} {
 		failed.err = err
 		for s, part := range failed.spaces {
-			if len(part.received) > 0 {
+			if len(part.received) > 0 || part.snapshot {
 				s.endSessions(fmt.Errorf("received writes could not be stored: %w", err))
 			}
 		}

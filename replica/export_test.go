@@ -10,3 +10,31 @@ func OpenOn(cfg Config, st store.Store) (*Replica, error) {
 	}
 	return openWith(cfg, st, "test")
 }
+
+// Forget makes everything that the space holds stable, as if all members had it, and prunes it.
+func (s *Space) Forget() error {
+	r := s.r
+	for more := true; more; {
+		r.mu.Lock()
+		s.state.RaiseStable(s.state.VV().Clone())
+		over, err := r.overlay()
+		if err != nil {
+			r.mu.Unlock()
+			return err
+		}
+		p, err := s.state.Prune(over, 1000)
+		over.Snapshot.Close()
+		g := r.group
+		g.part(s)
+		r.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		r.poke()
+		if err := g.wait(); err != nil {
+			return err
+		}
+		more = p.More
+	}
+	return nil
+}

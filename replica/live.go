@@ -55,6 +55,8 @@ type source struct {
 	frame []byte // of the delta that was returned last, if it is known
 	// wantsNote: something waits for a note that the peer may be told of it.
 	wantsNote bool
+
+	snapshot *docstore.SnapshotReader // being sent
 }
 
 // Delta implements protocol.Source. A delta from the cache comes without documents: its frame has them.

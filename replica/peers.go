@@ -452,6 +452,9 @@ func (r *Replica) tendLoop() {
 			ses.poke()
 			ses.pokeRepairs()
 		}
+		for _, s := range r.allSpaces() {
+			s.chooseSource()
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ type Replica struct {
 	clocks    atomic.Pointer[clockView] // nil while no peer is connected
 	held      atomic.Pointer[[]HeldStatus]
 	near      neighbours
+	serving   serving
 	closeOnce sync.Once
 	closeErr  error
 }

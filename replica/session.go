@@ -126,6 +126,7 @@ func (ses *session) run(ctx context.Context) error {
 
 func (ses *session) leave() {
 	s := ses.space
+	defer s.chooseSource() // it may have been the one from which a snapshot came
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, ses)
@@ -177,6 +178,7 @@ func isClose(err error) bool {
 // send pulls messages from the state machine and writes them, many at once where many wait.
 func (ses *session) send(ctx context.Context) error {
 	src := &source{space: ses.space, peer: ses.conn.peer}
+	defer src.closeSnapshot()
 	for {
 		frames, err := ses.collect(src)
 		if err != nil {
@@ -307,6 +309,9 @@ func (ses *session) do(step protocol.Step, frame []byte) error {
 			ses.proto.Surplus(step.Merge)
 			ses.mu.Unlock()
 		}
+	}
+	if err := ses.doSnapshot(step); err != nil {
+		return err
 	}
 	if step.LostWrites {
 		s.r.mu.Lock()

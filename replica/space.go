@@ -21,6 +21,8 @@ type Space struct {
 	number uint32
 	lives  []docstore.Life // former names of the feed
 
+	rejoin rejoin
+
 	state       *docstore.Space // newest, not all of it durable; guarded by r.mu
 	ackedStored time.Time       // guarded by r.mu
 
@@ -89,6 +91,7 @@ func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
 		State: protocol.State{
 			Self: self, VV: s.state.VV().Clone(), Stable: s.state.Stable().Clone(),
 			Digest: s.state.Digest(), Closed: s.state.IsClosed(), Ahead: s.state.Horizon().Beyond(s.state.VV()),
+			Rejoining: s.state.Rejoining() != nil,
 		},
 		horizon: s.state.Horizon().Clone(), arrival: s.state.Arrival(), documents: s.state.Documents(),
 		conflicts: conflicts, conflicted: conflicted,

@@ -74,6 +74,10 @@ func TestVectorsOfYearsCostWhatDiffers(t *testing.T) {
 
 type aLog struct{}
 
+func (aLog) Begin(*protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) { return nil, nil }
+
+func (aLog) Piece() (*protocol.SnapshotPiece, error) { return nil, nil }
+
 func (aLog) Delta(r crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
 	return &protocol.Delta{Delta: crdt.Delta{Origin: r, From: from, To: to}}, nil
 }

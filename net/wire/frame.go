@@ -27,6 +27,11 @@ const (
 	TypeLevel   Type = 0x13
 	TypeRefusal Type = 0x14
 
+	TypeSnapshotOffer   Type = 0x16
+	TypeSnapshotRequest Type = 0x17
+	TypeSnapshotBegin   Type = 0x18
+	TypeSnapshotPiece   Type = 0x19
+
 	TypeOpening  Type = 0x1a
 	TypeBranches Type = 0x1b
 
@@ -68,6 +73,14 @@ func (t Type) String() string {
 		return "Refusal"
 	case TypeClock:
 		return "Clock"
+	case TypeSnapshotOffer:
+		return "SnapshotOffer"
+	case TypeSnapshotRequest:
+		return "SnapshotRequest"
+	case TypeSnapshotBegin:
+		return "SnapshotBegin"
+	case TypeSnapshotPiece:
+		return "SnapshotPiece"
 	case TypeOpening:
 		return "Opening"
 	case TypeBranches:
@@ -109,6 +122,14 @@ func appendMessage(dst []byte, m protocol.Message) ([]byte, error) {
 		return appendRefusal(dst, m)
 	case *protocol.Clock:
 		return appendClock(dst, m)
+	case *protocol.SnapshotOffer:
+		return appendSnapshotOffer(dst, m)
+	case *protocol.SnapshotRequest:
+		return appendSnapshotRequest(dst, m)
+	case *protocol.SnapshotBegin:
+		return appendSnapshotBegin(dst, m)
+	case *protocol.SnapshotPiece:
+		return appendSnapshotPiece(dst, m)
 	case *protocol.Opening:
 		return appendOpening(dst, m)
 	case *protocol.Branches:
@@ -147,6 +168,14 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseRefusal(body))
 	case TypeClock:
 		return message(parseClock(body))
+	case TypeSnapshotOffer:
+		return message(parseSnapshotOffer(body))
+	case TypeSnapshotRequest:
+		return message(parseSnapshotRequest(body))
+	case TypeSnapshotBegin:
+		return message(parseSnapshotBegin(body))
+	case TypeSnapshotPiece:
+		return message(parseSnapshotPiece(body))
 	case TypeOpening:
 		return message(parseOpening(body))
 	case TypeBranches:

@@ -180,7 +180,7 @@ func TestBadFrames(t *testing.T) {
 		{"too many branches", frameOf(TypeBranches, arr(1), arr(3*MaxBranches+3), make([]byte, 3*MaxBranches+3)), ErrTooLarge},
 
 		{"position of a path and no key", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin(), bin(1), bin(), bin(), bin()), ErrValue},
-		{"position over the limit", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin([]byte(long)...), bin(), bin(), bin(), bin()), ErrTooLarge},
+		{"position over the limit", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin([]byte(long+"k")...), bin(), bin(), bin(), bin()), ErrTooLarge},
 		{"fingerprint of seven bytes", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin(), bin(), bin(), bin(), bin(make([]byte, 7)...)), ErrTruncated},
 		{"part of four elements", frameOf(TypeRangeDigests, arr(2), u(1), arr(4), bin(), bin(), bin(), bin()), ErrTruncated},
 		{"too many parts", frameOf(TypeRangeDigests, arr(2), u(1), arr(5*protocol.MaxRangeParts+5), make([]byte, 5*protocol.MaxRangeParts+5)), ErrTooLarge},

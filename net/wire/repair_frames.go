@@ -76,7 +76,7 @@ func parseRangeDigests(body []byte) (*protocol.RangeDigests, error) {
 	}
 	for i := range m.Parts {
 		p := &m.Parts[i]
-		key, path := d.bin("lower", crdt.MaxKeyBytes), d.bin("lower", crdt.MaxPathBytes)
+		key, path := d.bin("lower", maxPositionKey), d.bin("lower", crdt.MaxPathBytes)
 		if i > 0 && len(key) == 0 && string(path) == string(sameAsBefore) {
 			p.Lower = m.Parts[i-1].Upper
 		} else {
@@ -190,8 +190,11 @@ func parseRangeCells(body []byte) (*protocol.RangeCells, error) {
 	return m, d.close()
 }
 
+// maxPositionKey: the place after a document has its key and one byte more.
+const maxPositionKey = crdt.MaxKeyBytes + 1
+
 func (e *encoder) position(field string, p protocol.Position) {
-	if len(p.Key) > crdt.MaxKeyBytes || len(p.Path) > crdt.MaxPathBytes {
+	if len(p.Key) > maxPositionKey || len(p.Path) > crdt.MaxPathBytes {
 		e.fail(field, ErrTooLarge)
 		return
 	}
@@ -203,7 +206,7 @@ func (e *encoder) position(field string, p protocol.Position) {
 }
 
 func (d *decoder) position(field string) protocol.Position {
-	return d.toPosition(field, d.bin(field, crdt.MaxKeyBytes), d.bin(field, crdt.MaxPathBytes))
+	return d.toPosition(field, d.bin(field, maxPositionKey), d.bin(field, crdt.MaxPathBytes))
 }
 
 func (d *decoder) toPosition(field string, key, path []byte) protocol.Position {

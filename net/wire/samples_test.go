@@ -76,6 +76,17 @@ func samples() []sample {
 		{"ack", &protocol.Ack{VV: sampleVector()}},
 		{"level", &protocol.Level{VectorHash: [16]byte{1, 2, 15: 16}, Digest: crdt.Digest{Hi: 3, Lo: 4}, Closed: true}},
 		{"refusal", &protocol.Refusal{Code: protocol.RefusedClock, Origin: bob, From: 1, To: at(1_790_000_000_000, 3), Text: "the clock of 0b0b is 3 h ahead"}},
+		{"snapshot-offer", &protocol.SnapshotOffer{Stable: sampleVector()}},
+		{"snapshot-request", &protocol.SnapshotRequest{From: protocol.Position{Key: "species/7", Path: "name\x00common\x00"}, V: sampleVector()}},
+		{"snapshot-begin", &protocol.SnapshotBegin{
+			State: 2, From: protocol.AfterDocument("species/7"), VV: sampleVector(), Stable: crdt.NewVersionVector(crdt.Dot{Replica: bob, Time: 7}),
+			Horizon: sampleVector(), Documents: 40_000, Bytes: 5_000_000,
+		}},
+		{"snapshot-piece", &protocol.SnapshotPiece{
+			State: 2, Range: protocol.Range{Lower: protocol.AfterDocument("a"), Upper: protocol.Position{Key: "b", Path: "x\x00"}},
+			Documents: []crdt.DocumentDelta{{Key: "a\x00", Cells: []byte{1}}, {Key: "b", Cells: []byte{1, 2, 3}}},
+		}},
+		{"snapshot-last", &protocol.SnapshotPiece{State: 2, Range: protocol.Range{Lower: protocol.Position{Key: "b", Path: "x\x00"}}}},
 		{"opening", &protocol.Opening{Self: alice, VV: protocol.Summarize(sampleVector()), Stable: protocol.VectorSummary{Entries: MaxVectorEntries}}},
 		{"branches", &protocol.Branches{List: []protocol.Branch{
 			{Hashes: &[protocol.FanOut]protocol.BranchHash{0: {1, 2, 3, 4, 5, 6}, 31: {7}}},

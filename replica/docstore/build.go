@@ -34,6 +34,10 @@ func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.T
 	if stable > from {
 		return nil, fmt.Errorf("%w: (%s, %s] of %s, and up to %s it is forgotten", protocol.ErrPruned, from, to, origin, stable)
 	}
+	hidden, err := hiddenIn(r, space)
+	if err != nil {
+		return nil, err
+	}
 	for limit := buildRecords; ; limit = max(1, limit/4) {
 		records, end, err := logged(r, space, origin, from, to, limit)
 		if err != nil {
@@ -41,6 +45,7 @@ func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.T
 		}
 		d := &crdt.Delta{Origin: origin, From: from, To: end}
 		d.Horizon.Advance(crdt.Dot{Replica: origin, Time: horizon})
+		d.Horizon.Join(hidden)
 		ok, err := fill(r, space, d, records, false)
 		if err == nil && !ok && limit == 1 {
 			d.Documents = nil

@@ -22,6 +22,7 @@ const (
 	kindFeed      = 'f' // space, arrival → document key
 	kindConflicts = 'x' // space, document key → number of its conflicts
 	kindLives     = 'e' // space → former names of its feed
+	kindRejoin    = 'b' // space → the mark of a snapshot being merged; space, replica → its times in V, stable and hidden
 	kindAcked     = 'a' // space, peer → the version vector that it acknowledged
 )
 
@@ -126,4 +127,8 @@ func after(prefix []byte) []byte {
 		}
 	}
 	return nil
+}
+
+func rejoinKey(space uint32, r crdt.ReplicaID) []byte {
+	return binary.BigEndian.AppendUint64(spaceKey(kindRejoin, space, 8), uint64(r))
 }

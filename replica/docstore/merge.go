@@ -54,6 +54,7 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 	if err := s.checkReplicas(crdt.NewVersionVector(end), d.Horizon, in.named); err != nil {
 		return m, err
 	}
+	s.markSeen()
 	outcomes := make([]*outcome, 0, len(d.Documents))
 	left := s.mergeRoom()
 	for i := range d.Documents {
@@ -156,11 +157,11 @@ func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Fie
 	if err != nil {
 		return nil, 0, err
 	}
-	if !d.found && young && len(in.Cells) <= maxInlineBytes {
+	if !d.found && young && !s.isMarked(in.Key) && len(in.Cells) <= maxInlineBytes {
 		o, err := d.adopt(in, fields)
 		return o, len(fields), err
 	}
-	return d.mergeFields(fields, left, func(f crdt.Field) bool { return d.doc.MergeField(s.stable, f.Path, f.Cell) })
+	return d.mergeFields(fields, left, d.mergeField)
 }
 
 // mergeFields merges fields, which come in the order of their paths, or the first of them, as mergeDocument does; merge reports

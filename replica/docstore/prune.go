@@ -24,13 +24,21 @@ func (s *Space) RaiseStable(to crdt.VersionVector) bool {
 			continue
 		}
 		d.Time = min(d.Time, have)
-		if s.stable.Advance(d) {
-			s.risen[d.Replica] = struct{}{}
-			s.prune.add(d.Replica)
-			s.dirty, rose = true, true
+		if s.advanceStable(d) {
+			rose = true
 		}
 	}
 	return rose
+}
+
+func (s *Space) advanceStable(d crdt.Dot) bool {
+	if !s.stable.Advance(d) {
+		return false
+	}
+	s.risen[d.Replica] = struct{}{}
+	s.prune.add(d.Replica)
+	s.dirty = true
+	return true
 }
 
 // Pruned tells what a step of Prune did.

@@ -28,6 +28,7 @@ type Space struct {
 
 	conflicts  int64 // of all documents
 	conflicted int64 // documents that have any
+	rejoin     rejoining
 
 	risen map[crdt.ReplicaID]struct{} // entries of the vectors to be written by Flush
 	dirty bool
@@ -55,6 +56,9 @@ func Load(r store.Snapshot, number uint32) (*Space, error) {
 		if err := s.loadVectorEntry(e); err != nil {
 			return nil, err
 		}
+	}
+	if err := s.loadRejoin(r); err != nil {
+		return nil, err
 	}
 	if err := s.loadOwned(r); err != nil {
 		return nil, err
@@ -130,6 +134,7 @@ func (s *Space) Flush(b *store.Batch) {
 	if !s.dirty {
 		return
 	}
+	s.settleHidden()
 	s.dirty = false
 	key := spaceKey(kindMeta, s.number, 0)
 	d := s.digest.Bytes()
@@ -154,6 +159,7 @@ func (s *Space) Flush(b *store.Batch) {
 		b.Put(key, seal(key, v))
 	}
 	clear(s.risen)
+	s.flushRejoin(b)
 }
 
 // incorporate says that all transactions of d.Replica up to d.Time are in.

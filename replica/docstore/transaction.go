@@ -197,5 +197,6 @@ func (t *Transaction) Commit(b *store.Batch) (*crdt.Delta, error) {
 	}
 	s.incorporate(dot)
 	delta.Horizon.Advance(crdt.Dot{Replica: dot.Replica, Time: s.horizon.Get(dot.Replica)})
+	delta.Horizon.Join(s.rejoin.hidden)
 	return delta, nil
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 )
 
-// Message is one of *Grants, *Vectors, *Opening, *Branches, *Delta, *Ack, *Level, *Refusal and *Clock: what two replicas of a space tell
+// Message is one of *Grants, *Vectors, *Opening, *Branches, *Delta, *Ack, *Level, *Refusal, *Clock and those of snapshots: what two replicas of a space tell
 // each other in one session. A message is not changed after it was made.
 type Message interface{ message() }
 
@@ -51,7 +51,7 @@ const (
 	RefusedGap
 	// RefusedMalformed: the content does not parse or breaks a limit. It ends the session.
 	RefusedMalformed
-	// RefusedStable: the receiver is below the sender's stable vector and cannot be served incrementally.
+	// RefusedStable: a snapshot was asked for, and this replica serves none now.
 	RefusedStable
 	// RefusedInternal: the refuser could not store it (disk full, store closed). It ends the session.
 	RefusedInternal
@@ -71,7 +71,7 @@ func (c RefusalCode) String() string {
 	case RefusedMalformed:
 		return "malformed"
 	case RefusedStable:
-		return "needs a snapshot"
+		return "serves no snapshot"
 	case RefusedInternal:
 		return "internal error"
 	case RefusedKnown:

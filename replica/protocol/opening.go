@@ -132,5 +132,6 @@ func (s *Session) meet(vv crdt.VersionVector) Step {
 	return Step{
 		LostWrites: s.local.Self != 0 && vv.Get(s.local.Self) > s.local.VV.Get(s.local.Self),
 		Acked:      true,
+		Offered:    true,
 	}
 }

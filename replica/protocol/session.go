@@ -19,6 +19,8 @@ type State struct {
 	Closed bool // horizon <= VV
 	// Ahead is what of the horizon lies beyond VV: writes that may show in part.
 	Ahead crdt.VersionVector
+	// Rejoining: a snapshot is being merged, and VV does not say yet what it brings.
+	Rejoining bool
 }
 
 // Source gives the deltas that a session sends.
@@ -28,6 +30,7 @@ type Source interface {
 	// another peer, or received from one. ErrWait keeps the origin back until Resume. The error is ErrPruned if the log is not whole any more from there on: stable has
 	// risen, and the session is about to be told.
 	Delta(origin crdt.ReplicaID, from, to hlc.Time) (*Delta, error)
+	SnapshotSource
 }
 
 // ErrPruned says that the log of a range is not whole any more, so that no delta can be made of it.
@@ -38,6 +41,11 @@ type Step struct {
 	// Merge is a delta to merge and persist. When it is durable the host calls Advance on all sessions of
 	// the space; if it cannot be merged, Refuse on this one.
 	Merge *Delta
+	// Begun is the state that the pieces of a snapshot are about to come from, and Piece is one to merge and persist.
+	Begun *SnapshotBegin
+	Piece *Piece
+	// Offered: the peer said whether a snapshot can be had from it. Choose a source (ChooseSource).
+	Offered bool
 	// LostWrites: the peer holds more of our present ReplicaID than we do, so our store went back in time. Draw a fresh
 	// ReplicaID before the next write.
 	LostWrites bool
@@ -94,6 +102,8 @@ type Session struct {
 	muted    bool                        // see Mute
 	differed [16]byte                    // hash of the vector at which the last comparison found a difference, or zero
 	clocks   clocks
+	snap     snapshots
+	servable bool // see canServe
 }
 
 // maxRefusals bounds the origins whose refusals wait to be sent, against a peer that makes origins up. The sender of a delta
@@ -146,6 +156,14 @@ func (s *Session) Receive(m Message) (Step, error) {
 		return Step{}, s.receiveRangeCells(m)
 	case *Clock:
 		return Step{Clock: m}, nil
+	case *SnapshotOffer:
+		return s.receiveOffer(m), nil
+	case *SnapshotRequest:
+		return s.receiveRequest(m), nil
+	case *SnapshotBegin:
+		return s.receiveBegin(m), nil
+	case *SnapshotPiece:
+		return s.receivePiece(m), nil
 	}
 	return Step{}, fmt.Errorf("unknown message %T", m)
 }
@@ -199,6 +217,10 @@ func (s *Session) receiveRefusal(m *Refusal) Step {
 		s.receiveKnown(m)
 		return Step{}
 	}
+	if m.Code == RefusedStable {
+		return s.receiveDeclined()
+	}
+	s.servable = false
 	if s.sent.Get(m.Origin) > s.acked.Get(m.Origin) {
 		s.sent.Remove(m.Origin)
 		s.sent.Advance(crdt.Dot{Replica: m.Origin, Time: s.acked.Get(m.Origin)})
@@ -256,6 +278,7 @@ func (s *Session) RetryHeld() {
 // Advance tells the session that more of its own replica is durable: the new state, and the entries of the
 // vector that rose.
 func (s *Session) Advance(local State, risen []crdt.Dot) {
+	s.servable = s.servable && local.Stable.LessOrEqual(s.sent)
 	s.local = local
 	for _, d := range risen {
 		s.unacked[d.Replica] = struct{}{}
@@ -301,8 +324,14 @@ func (s *Session) Next(src Source) (Message, error) {
 	if m := s.nextSurplus(); m != nil {
 		return m, nil
 	}
+	if m := s.nextRequest(); m != nil {
+		return m, nil
+	}
 	if m := s.nextAck(); m != nil {
 		return m, nil
+	}
+	if m, err := s.nextSnapshot(src); m != nil || err != nil {
+		return m, err
 	}
 	if m, err := s.nextDelta(src); m != nil || err != nil {
 		return m, err
@@ -321,15 +350,17 @@ func (s *Session) Next(src Source) (Message, error) {
 }
 
 // nextAck leaves out what the peer knows from deltas that went to it: those say that we hold them.
-// Entries that are about to be sent as deltas are left out too.
+// Entries that are about to be sent as deltas are left out too, unless deltas cannot be sent: of two sides that are both below the
+// other's stable vector each would wait for the other's word.
 func (s *Session) nextAck() Message {
 	if len(s.unacked) == 0 {
 		return nil
 	}
+	served := s.canServe()
 	var risen []crdt.Dot
 	waits := false
 	for r := range s.unacked {
-		if _, soon := s.behind[r]; soon && !s.muted {
+		if _, soon := s.behind[r]; soon && served && !s.muted {
 			continue
 		}
 		if s.ackWaits(r) {
@@ -350,11 +381,18 @@ func (s *Session) nextAck() Message {
 	return &Ack{VV: crdt.NewVersionVector(risen...)}
 }
 
+// canServe reports whether the peer can be served by deltas: it has all that is stable here. If not, what it lacks is forgotten in
+// part, and a snapshot brings it.
+func (s *Session) canServe() bool {
+	s.servable = s.servable || s.local.Stable.LessOrEqual(s.sent)
+	return s.servable
+}
+
 // nextDelta looks at sent, not at acked: what is under way comes before the delta does, in order, and if it is refused, so is
 // what follows of its origin, and sent goes back. The delta alone needs less: that stable was at or below its beginning when
 // it was made, which Source sees to.
 func (s *Session) nextDelta(src Source) (Message, error) {
-	if !s.met || s.muted || !s.local.Stable.LessOrEqual(s.sent) {
+	if !s.met || s.muted || len(s.behind) == 0 || !s.canServe() {
 		return nil, nil
 	}
 	for len(s.behind) > 0 {

@@ -25,16 +25,25 @@ func delta(r crdt.ReplicaID, from, to hlc.Time) *Delta {
 }
 
 // wholeLog gives what is asked for in one delta.
-type wholeLog struct{}
+type wholeLog struct{ noSnapshots }
 
 func (wholeLog) Delta(r crdt.ReplicaID, from, to hlc.Time) (*Delta, error) {
 	return delta(r, from, to), nil
 }
 
+// noSnapshots is the part of a source that gives snapshots, for tests without them.
+type noSnapshots struct{}
+
+func (noSnapshots) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, nil }
+func (noSnapshots) Piece() (*SnapshotPiece, error)                 { return nil, nil }
+
 // sourceFunc gives what the function returns.
 type sourceFunc func(r crdt.ReplicaID, from, to hlc.Time) (*Delta, error)
 
 func (f sourceFunc) Delta(r crdt.ReplicaID, from, to hlc.Time) (*Delta, error) { return f(r, from, to) }
+
+func (sourceFunc) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, nil }
+func (sourceFunc) Piece() (*SnapshotPiece, error)                 { return nil, nil }
 
 // opened returns a session that has exchanged vectors.
 func opened(t *testing.T, local State, peer Vectors) *Session {
@@ -88,6 +97,14 @@ func show(m Message) string {
 		return "ack " + showVector(m.VV)
 	case *Level:
 		return "level"
+	case *SnapshotOffer:
+		return "offer " + showVector(m.Stable)
+	case *SnapshotRequest:
+		return fmt.Sprintf("request from %v of %s", m.From, showVector(m.V))
+	case *SnapshotBegin:
+		return fmt.Sprintf("begin %d from %v at %s", m.State, m.From, showVector(m.VV))
+	case *SnapshotPiece:
+		return fmt.Sprintf("piece of %d from %v to %v", m.State, m.Lower, m.Upper)
 	case *Refusal:
 		return fmt.Sprintf("refusal %x (%d, %d] %s", uint64(m.Origin), m.From, m.To, m.Code)
 	}
@@ -188,7 +205,7 @@ func TestErrorOfTheSourceIsReturned(t *testing.T) {
 func TestNothingIsServedToAPeerBelowStable(t *testing.T) {
 	local := State{VV: vector(dot(replicaA, 3)), Stable: vector(dot(replicaA, 2))}
 	s := opened(t, local, Vectors{VV: vector(dot(replicaA, 1))})
-	expect(t, drain(t, s))
+	expect(t, drain(t, s), "offer {a:2}")
 	receive(t, s, &Ack{vector(dot(replicaA, 2))}) // it got that from elsewhere
 	s.Advance(local, []crdt.Dot{dot(replicaA, 3)})
 	expect(t, drain(t, s), "delta a (2, 3]")

@@ -12,6 +12,7 @@ import (
 type draft struct {
 	oracle *oracle
 	seen   knowledge
+	actual func(cell int) []int // what is live; asked where the account of what the author knows is vague
 	self   crdt.ReplicaID
 	views  map[int]*view
 }
@@ -24,14 +25,18 @@ type view struct {
 	value  crdt.Value
 }
 
-func newDraft(o *oracle, seen knowledge, self crdt.ReplicaID) *draft {
-	return &draft{oracle: o, seen: seen, self: self, views: make(map[int]*view)}
+func newDraft(o *oracle, seen knowledge, self crdt.ReplicaID, actual func(int) []int) *draft {
+	return &draft{oracle: o, seen: seen, self: self, actual: actual, views: make(map[int]*view)}
 }
 
 func (d *draft) view(cell int) *view {
 	v := d.views[cell]
 	if v == nil {
-		v = &view{before: d.oracle.live(cell, d.seen.of(cell))}
+		k := d.seen.of(cell)
+		v = &view{before: d.oracle.live(cell, k.firm())}
+		if k.isVague() {
+			v.before = d.actual(cell)
+		}
 		d.views[cell] = v
 	}
 	return v

@@ -10,7 +10,7 @@ import (
 
 // someForgetting lets, now and then, a replica raise its stable vector or prune a little.
 func (s *simulation) someForgetting() {
-	if !s.plan.forgets || s.forget.Float64() >= 0.08 {
+	if !s.plan.forgets && !s.plan.rejoins || s.forget.Float64() >= 0.08 {
 		return
 	}
 	n := s.nodes[s.forget.IntN(len(s.nodes))]
@@ -19,7 +19,11 @@ func (s *simulation) someForgetting() {
 	}
 	r := n.replicas[s.forget.IntN(len(n.replicas))]
 	if s.forget.IntN(3) == 0 {
-		r.raiseStable(s.below(s.heldByAll(r.space)))
+		if s.plan.rejoins {
+			r.raiseStable(s.anyStable(r))
+		} else {
+			r.raiseStable(s.below(s.heldByAll(r.space)))
+		}
 		return
 	}
 	r.prune(1 + s.forget.IntN(12))

@@ -35,6 +35,17 @@ const (
 	SurplusTold          // deltas that the peer had from elsewhere, as it said
 	RelaysOverdue        // sessions that had waited for others to bring something, or for company of an acknowledgement
 	DifferingDigests     // the same, while one side was not closed
+	Snapshots            // begun anew
+	SnapshotsContinued   // from the same state or a later one
+	SnapshotsRestarted   // because the source could not continue them
+	SnapshotsCompleted   //
+	SnapshotsAbandoned   // to start over with another source
+	SnapshotsDeclined    // by a replica that was being brought up itself
+	Pieces               //
+	PartialPieces        // merged in parts
+	KnownPieces          // merged already
+	DeltasBesideSnapshot // merged while a snapshot was
+	VagueCells           // met with an account that leaves open what is included
 	OpenedBySummary      // sides of sessions that told a hash of their vectors
 	BranchesTold         // messages that found out what differs in them
 	LinksUp              // from here on: what goes wrong
@@ -100,6 +111,17 @@ var kindNames = [numKinds]string{
 	SurplusTold:          "surplus told",
 	RelaysOverdue:        "relays overdue",
 	DifferingDigests:     "differing digests",
+	Snapshots:            "snapshots",
+	SnapshotsContinued:   "snapshots continued",
+	SnapshotsRestarted:   "snapshots restarted",
+	SnapshotsCompleted:   "snapshots completed",
+	SnapshotsAbandoned:   "snapshots abandoned",
+	SnapshotsDeclined:    "snapshots declined",
+	Pieces:               "pieces",
+	PartialPieces:        "partial pieces",
+	KnownPieces:          "known pieces",
+	DeltasBesideSnapshot: "deltas beside snapshot",
+	VagueCells:           "vague cells",
 	OpenedBySummary:      "opened by summary",
 	BranchesTold:         "branches told",
 	LinksUp:              "links up",

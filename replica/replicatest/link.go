@@ -32,6 +32,8 @@ type end struct {
 	session *protocol.Session
 	inbox   []protocol.Message
 	rest    *protocol.Delta // of which a part was merged; nothing else is received before it is whole
+	piece   *protocol.Piece // likewise of a snapshot
+	stream  *stream         // the snapshot that goes out
 	broken  bool            // the session is over
 	equal   bool            // the last comparison of digests found them equal
 }
@@ -56,6 +58,7 @@ func (l *link) connect() {
 func (l *link) cut() (underWay int) {
 	for _, e := range l.ends {
 		underWay += len(e.inbox)
+		e.stream.close()
 	}
 	l.isUp, l.conduits, l.ends = false, nil, nil
 	return underWay
@@ -82,7 +85,7 @@ func (s *simulation) pump(e *end) bool {
 	if e.session.Tick(s.uptime()) {
 		s.counts[RelaysOverdue]++
 	}
-	m, err := e.session.Next(e.replica)
+	m, err := e.session.Next(source{e})
 	if err != nil {
 		s.failf("node %d: session: next: %v", e.replica.node.index, err)
 		return false
@@ -94,6 +97,9 @@ func (s *simulation) pump(e *end) bool {
 		s.counts[SurplusTold]++
 	}
 	s.checkSent(e, m)
+	if r, ok := m.(*protocol.Refusal); ok && r.Code == protocol.RefusedStable {
+		s.counts[SnapshotsDeclined]++
+	}
 	s.tracef("node %d -> %d: %s", e.replica.node.index, e.peer.replica.node.index, describe(m))
 	e.peer.inbox = append(e.peer.inbox, m)
 	return true
@@ -106,6 +112,12 @@ func (s *simulation) deliver(e *end, distorted bool) bool {
 		d := e.rest
 		e.rest = nil
 		s.merge(e, d)
+		return true
+	}
+	if e.piece != nil {
+		p := e.piece
+		e.piece = nil
+		s.mergePiece(e, p)
 		return true
 	}
 	if e.broken || len(e.inbox) == 0 {
@@ -150,7 +162,8 @@ func (s *simulation) endSession(e *end, err error) {
 	}
 	s.counts[SessionsEnded]++
 	for _, side := range []*end{e, e.peer} {
-		side.broken, side.inbox, side.rest = true, nil, nil
+		side.broken, side.inbox, side.rest, side.piece = true, nil, nil, nil
+		side.stream.close()
 	}
 }
 
@@ -159,6 +172,15 @@ func (s *simulation) do(e *end, step protocol.Step) {
 	n := e.replica.node
 	if step.Merge != nil {
 		s.merge(e, step.Merge)
+	}
+	if step.Begun != nil {
+		s.beginSnapshot(e, step.Begun)
+	}
+	if step.Piece != nil {
+		s.mergePiece(e, step.Piece)
+	}
+	if step.Offered {
+		s.chooseSource(e.replica)
 	}
 	if step.LostWrites {
 		s.counts[LossProvenByVector]++
@@ -223,7 +245,7 @@ func (s *simulation) refuse(e *end, d *protocol.Delta, err error) {
 // load notes what a delta made by replica r carries, by the oracle's account: its cells, as they are in state.
 func (s *simulation) load(r *replica, d *protocol.Delta, state knowledge) {
 	o := s.oracles[r.space]
-	var carried []known
+	carried := cargo{stable: r.state.Stable().Clone()}
 	for _, doc := range d.Documents {
 		fields, err := codec.ParseCells(doc.Cells)
 		if err != nil {
@@ -236,7 +258,7 @@ func (s *simulation) load(r *replica, d *protocol.Delta, state knowledge) {
 				s.failf("node %d: delta of %s names a cell that nobody wrote: %v", r.node.index, d.Origin, cellName{doc.Key, f.Path})
 				return
 			}
-			carried = append(carried, known{id, state.of(id)})
+			carried.cells = append(carried.cells, known{id, state.of(id).carried()})
 		}
 	}
 	s.carried[d] = carried
@@ -263,6 +285,8 @@ func describe(m protocol.Message) string {
 		return fmt.Sprintf("%d branches", len(m.List))
 	case *protocol.Ack:
 		return "ack " + m.VV.String()
+	case *protocol.SnapshotOffer, *protocol.SnapshotRequest, *protocol.SnapshotBegin, *protocol.SnapshotPiece:
+		return describeSnapshot(m)
 	case *protocol.Refusal:
 		return fmt.Sprintf("refusal of %s (%s, %s]: %s", m.Origin, m.From, m.To, m.Code)
 	}

@@ -143,7 +143,7 @@ func (r *replica) snapshotState() durableState {
 	return durableState{
 		State: protocol.State{
 			Self: r.node.self, VV: r.state.VV().Clone(), Stable: r.state.Stable().Clone(),
-			Digest: r.state.Digest(), Closed: r.state.IsClosed(),
+			Digest: r.state.Digest(), Closed: r.state.IsClosed(), Rejoining: r.state.Rejoining() != nil,
 		},
 		horizon: r.state.Horizon().Clone(),
 	}
@@ -204,7 +204,8 @@ func (r *replica) merge(d *protocol.Delta) (docstore.Merged, error) {
 		part.received = append(part.received, d)
 		part.risen.Advance(crdt.Dot{Replica: d.Origin, Time: d.To})
 	}
-	r.learn(part, n.sim.carried[d][:m.Cells])
+	carried := n.sim.carried[d]
+	r.learn(part, r.received(carried.cells[:m.Cells], carried.stable))
 	for _, doc := range d.Documents {
 		r.checkDocument(over, doc.Key)
 	}
@@ -216,11 +217,11 @@ func (r *replica) merge(d *protocol.Delta) (docstore.Merged, error) {
 func (r *replica) learn(part *groupPart, news []known) {
 	o := r.node.sim.oracles[r.space]
 	for _, k := range news {
-		if k.txs.meets(o.gone) {
+		if k.meets(o.gone) {
 			r.node.sim.failf("node %d: a delta carries a transaction that was lost before it was durable", r.node.index)
 		}
-		k.txs = r.now.of(k.cell).union(k.txs)
-		r.now.set(k.cell, k.txs)
+		k.inclusion = r.now.of(k.cell).union(k.inclusion)
+		r.now.set(k.cell, k.inclusion)
 		part.known = append(part.known, k)
 	}
 }
@@ -270,7 +271,7 @@ func (n *node) commit() bool {
 	}
 	for _, r := range n.replicas {
 		for _, k := range g.parts[r.space].known {
-			r.disk.set(k.cell, k.txs)
+			r.disk.set(k.cell, k.inclusion)
 		}
 		r.ever.Join(g.states[r.space].VV)
 	}
@@ -319,7 +320,7 @@ func (r *replica) combine(part *groupPart) *protocol.Delta {
 	d := &protocol.Delta{Delta: *joined}
 	var written knowledge
 	for _, k := range part.written {
-		written.set(k.cell, k.txs)
+		written.set(k.cell, k.inclusion)
 	}
 	r.node.sim.load(r, d, written)
 	return d

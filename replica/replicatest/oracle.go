@@ -135,18 +135,18 @@ func (o *oracle) valueOf(cell, index int) crdt.Value {
 }
 
 // knowledge says for each cell which transactions a state of it includes.
-type knowledge []txSet
+type knowledge []inclusion
 
-func (k knowledge) of(cell int) txSet {
+func (k knowledge) of(cell int) inclusion {
 	if cell < len(k) {
 		return k[cell]
 	}
-	return nil
+	return inclusion{}
 }
 
-func (k *knowledge) set(cell int, s txSet) {
+func (k *knowledge) set(cell int, s inclusion) {
 	for cell >= len(*k) {
-		*k = append(*k, nil)
+		*k = append(*k, inclusion{})
 	}
 	(*k)[cell] = s
 }
@@ -154,5 +154,5 @@ func (k *knowledge) set(cell int, s txSet) {
 // known is the knowledge of one cell. A delta carries a list of these for the cells that it holds.
 type known struct {
 	cell int
-	txs  txSet
+	inclusion
 }

@@ -21,6 +21,8 @@ type plan struct {
 	distortion float64 // probability that a stream loses, repeats or reorders a frame
 	crashes    bool
 	clocks     bool
+	rejoins    bool // stable rises anywhere, so that peers need snapshots
+	choppy     bool // snapshots are broken off all the time
 	restores   restorePolicy
 	fragile    int  // the node whose backups are restored with the old ReplicaID
 	late       int  // nodes that join late
@@ -81,6 +83,8 @@ func (s *simulation) draw() plan {
 		p.whole, p.leaf = more.IntN(4), 1+more.IntN(2)
 	}
 	p.edges = topology(p.nodes, s.rng.IntN(4))
+	p.rejoins = s.rejoin.IntN(3) > 0
+	p.choppy = p.rejoins && s.rejoin.IntN(2) == 0
 	p.forgets = p.restores == neverRestored && s.forget.Float64() < 0.7
 	return p
 }

@@ -18,6 +18,7 @@ import (
 type simulation struct {
 	seed    uint64
 	rng     *rand.Rand
+	rejoin  *rand.Rand
 	forget  *rand.Rand // its own, so that histories stay what they are whether they are forgotten or not
 	plan    plan
 	millis  int64 // the true time
@@ -26,7 +27,9 @@ type simulation struct {
 	waited  time.Duration // see uptime
 	side    []int         // of the partition, for each node
 	oracles []*oracle
-	carried map[*protocol.Delta][]known
+	carried map[*protocol.Delta]cargo
+	begun   map[*protocol.SnapshotBegin]cargo
+	settles bool                // everything is healed, and nothing goes wrong
 	past    [][]*protocol.Delta // by space: deltas sent at some time
 	lost    map[*tx]bool        // rolled back before another node had it
 	counts  Counts
@@ -53,6 +56,7 @@ func (f *Failure) Error() string {
 func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
 	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace}
 	s.forget = s.draws("forget")
+	s.rejoin = s.draws("rejoin")
 	defer func() {
 		if p := recover(); p != nil {
 			s.failf("panic: %v\n%s", p, debug.Stack())
@@ -76,7 +80,8 @@ func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
 func (s *simulation) begin() {
 	s.plan = s.draw()
 	s.millis = startMillis
-	s.carried = make(map[*protocol.Delta][]known)
+	s.carried = make(map[*protocol.Delta]cargo)
+	s.begun = make(map[*protocol.SnapshotBegin]cargo)
 	s.lost = make(map[*tx]bool)
 	s.past = make([][]*protocol.Delta, s.plan.spaces)
 	for range s.plan.spaces {
@@ -105,6 +110,7 @@ func (s *simulation) begin() {
 func (s *simulation) step() {
 	s.counts[Steps]++
 	s.someForgetting()
+	s.someRejoining()
 	s.millis += int64(s.rng.IntN(1 + s.plan.stepMillis))
 	if s.plan.stepMillis > 0 && s.chance(0.02) {
 		s.millis += int64(s.rng.IntN(5000))
@@ -190,6 +196,8 @@ func (s *simulation) someVerification() {
 
 // settle heals everything and lets the nodes come level; then everything is compared.
 func (s *simulation) settle() {
+	s.settles = true
+	defer func() { s.settles = false }()
 	s.heal()
 	// Each round moves something, so very many of them mean that the nodes tell each other things without end.
 	for round := 0; s.failure == nil && (s.drain() || s.retryAll() || s.wait()); round++ {
@@ -232,6 +240,9 @@ func (s *simulation) drain() bool {
 	for _, n := range s.nodes {
 		for n.seal() || n.persist() {
 			moved = true
+		}
+		for _, r := range n.replicas {
+			moved = s.chooseSource(r) || moved
 		}
 	}
 	for _, l := range s.links {

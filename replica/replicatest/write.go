@@ -37,7 +37,7 @@ func (s *simulation) transact(r *replica) {
 	n.identify()
 	w := &write{sim: s, r: r, event: s.event(crdt.Dot{Replica: n.self, Time: at})}
 	w.tx = r.state.Begin(over, w.event)
-	w.draft = newDraft(s.oracles[r.space], r.now, n.self)
+	w.draft = newDraft(s.oracles[r.space], r.now, n.self, func(cell int) []int { return r.liveNow(over, cell) })
 	for range 1 + s.rng.IntN(4) {
 		w.operate()
 	}
@@ -91,8 +91,9 @@ func (w *write) settle(over *docstore.Overlay, delta *crdt.Delta) {
 	part.local = append(part.local, delta)
 	part.risen.Advance(t.dot)
 	for _, e := range effects {
-		k := known{e.cell, r.now.of(e.cell).with(t.index)}
-		r.now.set(k.cell, k.txs)
+		k := known{e.cell, r.now.of(e.cell)}
+		k.sure = k.sure.with(t.index)
+		r.now.set(k.cell, k.inclusion)
 		part.known = append(part.known, k)
 		part.written = append(part.written, k)
 	}

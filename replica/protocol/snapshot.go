@@ -1,0 +1,206 @@
+package protocol
+
+import (
+	"fmt"
+
+	"github.com/anabranch-db/anabranch/crdt"
+)
+
+// A peer that lacks what is stable here cannot be served by deltas, for what it lacks is forgotten. It takes a snapshot:
+//
+//	S → E  SnapshotOffer {stable}
+//	E → S  SnapshotRequest from, V            E's host decides: one snapshot at a time
+//	S → E  SnapshotBegin 1 {vv, stable, horizon}
+//	S → E  SnapshotPiece 1 ["", "m")          E merges, and its position moves in the same commit
+//	S → E  SnapshotPiece 1 ["m", end)         E has all of vv now
+//	E → S  Ack {what rose}
+//
+// If the connection breaks E asks again from its position.
+
+// SnapshotSource gives the snapshots that a session sends. A session asks for one at a time.
+type SnapshotSource interface {
+	// Begin opens a snapshot of what is durable for a request. It returns nil if that has to wait; then the session asks
+	// again at its next turn.
+	Begin(*SnapshotRequest) (*SnapshotBegin, error)
+	// Piece returns the next piece of the snapshot that was begun last.
+	Piece() (*SnapshotPiece, error)
+}
+
+// snapshots is what a session knows of snapshots, in both directions.
+type snapshots struct {
+	offered *SnapshotOffer   // that went out last
+	request *SnapshotRequest // of the peer, to be answered
+	serving bool             // pieces go out
+	state   uint64           // number of the state they come from
+
+	offer    *SnapshotOffer   // of the peer, the last
+	declined bool             // the peer serves no snapshot now
+	ask      *SnapshotRequest // to be sent
+	fetching bool             // a request went out, or is about to
+	begun    *SnapshotBegin   // pieces of this state come in
+}
+
+// Piece is a piece of a snapshot, and the state that it comes from.
+type Piece struct {
+	*SnapshotPiece
+	Of *SnapshotBegin
+}
+
+// AskSnapshot asks the peer for a snapshot. The host calls it for one session of a space at a time.
+func (s *Session) AskSnapshot(r SnapshotRequest) {
+	s.snap.ask, s.snap.fetching, s.snap.begun = &r, true, nil
+}
+
+// DropSnapshot ends what AskSnapshot began: pieces that still come are ignored.
+func (s *Session) DropSnapshot() { s.snap.ask, s.snap.fetching, s.snap.begun = nil, false, nil }
+
+// IsFetching reports whether a snapshot was asked for and has not ended.
+func (s *Session) IsFetching() bool { return s.snap.fetching }
+
+func (s *Session) receiveOffer(m *SnapshotOffer) Step {
+	s.snap.offer, s.snap.declined = m, false
+	return Step{Offered: true}
+}
+
+func (s *Session) receiveRequest(m *SnapshotRequest) Step {
+	s.snap.request, s.snap.serving = m, false
+	return Step{}
+}
+
+// receiveBegin: what the peer serves a snapshot of it holds durably, so it also acknowledges.
+func (s *Session) receiveBegin(m *SnapshotBegin) Step {
+	step := s.receiveAck(m.VV)
+	if !s.snap.fetching || s.snap.ask != nil { // an answer to a former request
+		return step
+	}
+	s.snap.begun = m
+	step.Begun = m
+	return step
+}
+
+func (s *Session) receivePiece(m *SnapshotPiece) Step {
+	if s.snap.begun == nil || s.snap.begun.State != m.State {
+		return Step{}
+	}
+	return Step{Piece: &Piece{m, s.snap.begun}}
+}
+
+func (s *Session) receiveDeclined() Step {
+	s.snap.declined = true
+	s.DropSnapshot()
+	return Step{Offered: true}
+}
+
+// nextRequest returns what is to be asked of the peer.
+func (s *Session) nextRequest() Message {
+	m := s.snap.ask
+	if m == nil {
+		return nil
+	}
+	s.snap.ask = nil
+	return m
+}
+
+// nextSnapshot returns the next message of a snapshot for the peer.
+func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
+	switch {
+	case s.snap.request != nil && s.local.Rejoining: // who is being brought up itself serves nobody
+		s.snap.request, s.snap.offered = nil, nil
+		return &Refusal{Code: RefusedStable, Text: "this replica takes a snapshot itself"}, nil
+	case s.snap.request != nil:
+		return s.beginSnapshot(src)
+	case s.snap.serving:
+		m, err := src.Piece()
+		if err != nil {
+			return nil, fmt.Errorf("read a piece of the snapshot: %w", err)
+		}
+		m.State = s.snap.state
+		s.snap.serving = !m.IsLast()
+		return m, nil
+	case s.needsOffer():
+		s.snap.offered = &SnapshotOffer{Stable: s.local.Stable.Clone()}
+		return s.snap.offered, nil
+	}
+	return nil, nil
+}
+
+func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
+	m, err := src.Begin(s.snap.request)
+	if err != nil {
+		return nil, fmt.Errorf("begin a snapshot: %w", err)
+	}
+	if m == nil {
+		return nil, nil
+	}
+	s.snap.state++
+	m.State = s.snap.state
+	s.snap.request, s.snap.serving = nil, true
+	s.told.Join(m.VV)
+	return m, nil
+}
+
+// needsOffer reports whether the peer is to be told that it takes a snapshot. It is told once, and again when it has what it
+// was told of.
+func (s *Session) needsOffer() bool {
+	if !s.met || s.muted || s.local.Rejoining || s.canServe() {
+		return false
+	}
+	return s.snap.offered == nil || s.snap.offered.Stable.LessOrEqual(s.acked)
+}
+
+// Candidate says of a session what matters for choosing from whose peer a snapshot is taken.
+type Candidate struct {
+	Peer     PeerID
+	Met      bool // the session is open on both sides
+	Fetching bool // the peer was asked
+	Offers   bool // something that this replica lacks can be had from it by a snapshot only
+	Declines bool // it serves none now, for it takes one itself
+}
+
+// Candidate describes this session.
+func (s *Session) Candidate(peer PeerID) Candidate {
+	return Candidate{
+		Peer: peer, Met: s.met, Fetching: s.snap.fetching, Declines: s.snap.declined,
+		Offers: s.snap.offer != nil && !s.snap.declined && !s.snap.offer.Stable.LessOrEqual(s.local.VV),
+	}
+}
+
+// ChooseSource says from which of the candidates a replica asks for a snapshot now: its index, -1 for none. A replica that is being
+// brought up already goes on with source, so that what was done need not be done again; startOver says to give that up first, because
+// source serves nobody now, or is lost: has not been seen for long, while others are there.
+//
+// Nobody may wait for ever for one that waits itself: if all are being brought up, those whose sources are gone or waiting give
+// up, and may serve others then.
+func ChooseSource(candidates []Candidate, rejoining bool, source PeerID, lost bool) (i int, startOver bool) {
+	offering := -1
+	for i, c := range candidates {
+		switch {
+		case c.Fetching:
+			return -1, false
+		case c.Offers && offering < 0:
+			offering = i
+		}
+	}
+	if !rejoining || len(candidates) == 0 {
+		return offering, false
+	}
+	for i, c := range candidates {
+		if c.Peer != source || !c.Met {
+			continue
+		}
+		if !c.Declines {
+			return i, false
+		}
+		lost = true
+	}
+	if !lost {
+		return -1, false
+	}
+	return offering, true
+}
+
+// ContinuesFrom reports whether a state with the given vectors may continue a snapshot whose first piece came from a state at V:
+// what the pieces so far were made of must not have been forgotten since, beyond what V says.
+func ContinuesFrom(v, vv, stable crdt.VersionVector) bool {
+	return v.Len() > 0 && stable.LessOrEqual(v) && v.LessOrEqual(vv)
+}

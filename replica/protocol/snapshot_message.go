@@ -1,0 +1,46 @@
+package protocol
+
+import "github.com/anabranch-db/anabranch/crdt"
+
+// AfterDocument returns the first position after all cells of a document.
+func AfterDocument(key string) Position { return Position{Key: key + "\x00"} }
+
+// SnapshotOffer says that the sender cannot serve the receiver by deltas: what the receiver lacks of Stable is forgotten
+// here. It takes a snapshot.
+type SnapshotOffer struct{ Stable crdt.VersionVector }
+
+// SnapshotRequest asks for the snapshot from a position on. V is the vector of the state that the first piece came from; it is empty
+// where From is zero.
+type SnapshotRequest struct {
+	From Position
+	V    crdt.VersionVector
+}
+
+// SnapshotBegin answers a request: it describes the one state that the pieces with its number come from. From is what was asked
+// for, or zero: then that state does not continue what the receiver has, which starts over.
+type SnapshotBegin struct {
+	State   uint64
+	From    Position
+	VV      crdt.VersionVector
+	Stable  crdt.VersionVector
+	Horizon crdt.VersionVector
+	// Documents and Bytes are what the whole state comes to, about.
+	Documents uint64
+	Bytes     uint64
+}
+
+// SnapshotPiece is all cells of a state in a range: whole, those with nothing live included. What is not in it is not in the
+// state.
+type SnapshotPiece struct {
+	State uint64
+	Range
+	Documents []crdt.DocumentDelta // sorted by key, one for each document
+}
+
+// IsLast reports whether nothing comes after the piece.
+func (p *SnapshotPiece) IsLast() bool { return p.Upper.IsZero() }
+
+func (*SnapshotOffer) message()   {}
+func (*SnapshotRequest) message() {}
+func (*SnapshotBegin) message()   {}
+func (*SnapshotPiece) message()   {}

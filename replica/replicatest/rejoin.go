@@ -1,0 +1,349 @@
+package replicatest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+)
+
+// cargo is what a delta or a snapshot carries, by the oracle's account.
+type cargo struct {
+	cells  []known   // of a delta
+	all    knowledge // of a snapshot
+	vv     crdt.VersionVector
+	stable crdt.VersionVector
+}
+
+// received is what a replica gets by the cells of a delta. What was stable where they were encoded, and is not known here, they say
+// nothing of.
+func (r *replica) received(cells []known, stable crdt.VersionVector) []known {
+	o, vv := r.node.sim.oracles[r.space], r.state.VV()
+	forgotten := func(d crdt.Dot) bool { return stable.Covers(d) && !vv.Covers(d) }
+	got := slices.Clone(cells)
+	for i := range got {
+		k := &got[i].inclusion
+		vague, sure := o.split(k.sure, forgotten)
+		k.sure, k.vague = sure, k.vague.union(vague)
+		k.vague = k.vague.union(o.doubt(got[i].cell, r.now.of(got[i].cell), *k, r.seenAt(got[i].cell), r.state.Horizon()))
+	}
+	return got
+}
+
+// seenAt returns what the replica goes by to have seen at a cell, when a delta comes.
+func (r *replica) seenAt(cell int) crdt.VersionVector {
+	o, mark := r.node.sim.oracles[r.space], r.state.Rejoining()
+	at := protocol.Position{Key: o.cells[cell].key, Path: o.cells[cell].path}
+	if mark == nil || at.Compare(mark.Position) >= 0 {
+		return r.state.Stable()
+	}
+	r.node.sim.counts[DeltasBesideSnapshot]++
+	seen := r.state.Stable().Clone()
+	seen.Join(mark.V)
+	return seen
+}
+
+// liveNow returns what is live in a cell.
+func (r *replica) liveNow(from docstore.Reader, cell int) []int {
+	o := r.node.sim.oracles[r.space]
+	r.node.sim.counts[VagueCells]++
+	stored, ok, err := docstore.Read(from, spaceNumber(r.space), o.cells[cell].key)
+	if err != nil {
+		r.node.sim.failf("node %d: %v", r.node.index, err)
+	}
+	if !ok {
+		return nil
+	}
+	var live []int
+	for _, e := range stored.Document.Cell(o.cells[cell].path).Live {
+		live = append(live, o.byDot[e.Dot])
+	}
+	slices.Sort(live)
+	return live
+}
+
+// stream is a snapshot that one end of a session sends.
+type stream struct {
+	*docstore.SnapshotReader
+	isClosed bool
+}
+
+func (st *stream) close() {
+	if st != nil && !st.isClosed {
+		st.isClosed = true
+		st.Close()
+	}
+}
+
+// source implements protocol.Source for one end of a session.
+type source struct{ *end }
+
+func (f source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
+	return f.replica.Delta(origin, from, to)
+}
+
+func (f source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
+	r, s := f.replica, f.replica.node.sim
+	if !s.settles && s.rejoin.IntN(3) == 0 {
+		return nil, nil // as if too many were being served
+	}
+	f.stream.close()
+	snap, err := r.node.store.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	reader, begin, err := docstore.OpenSnapshot(snap, spaceNumber(r.space), q)
+	if err != nil {
+		return nil, err
+	}
+	reader.MaxDocuments, reader.MaxBytes = 1+s.rejoin.IntN(3), 1+s.rejoin.IntN(2000)
+	f.stream = &stream{SnapshotReader: reader}
+	s.begun[begin] = cargo{all: append(knowledge(nil), r.disk...), vv: begin.VV.Clone(), stable: begin.Stable.Clone()}
+	return begin, nil
+}
+
+func (f source) Piece() (*protocol.SnapshotPiece, error) {
+	p, err := f.stream.Next()
+	if err != nil || p.IsLast() {
+		f.stream.close()
+	}
+	return p, err
+}
+
+// chooseSource lets a replica ask for the snapshot that it needs, if there is one, and reports whether it did.
+func (s *simulation) chooseSource(r *replica) bool {
+	if r.node.isDown || s.failure != nil {
+		return false
+	}
+	ends := s.endsOf(r)
+	var candidates []protocol.Candidate
+	var source protocol.PeerID
+	mark := r.state.Rejoining()
+	if mark != nil {
+		source = mark.Source
+	}
+	lost := s.settles || s.rejoin.IntN(5) == 0
+	for _, e := range ends {
+		c := e.session.Candidate(e.peer.replica.node.peer)
+		candidates = append(candidates, c)
+		lost = lost && c.Peer != source
+	}
+	i, startOver := protocol.ChooseSource(candidates, mark != nil, source, lost)
+	if startOver {
+		s.abandon(r)
+	}
+	if i < 0 {
+		return startOver
+	}
+	q := r.state.SnapshotRequest()
+	s.tracef("node %d: asks for a snapshot from %v", r.node.index, q.From)
+	ends[i].session.AskSnapshot(q)
+	return true
+}
+
+// abandon drops the mark of a replica. What the snapshot lent is vague from now on.
+func (s *simulation) abandon(r *replica) {
+	s.counts[SnapshotsAbandoned]++
+	s.tracef("node %d: gives its snapshot up", r.node.index)
+	for _, e := range s.endsOf(r) {
+		e.session.DropSnapshot()
+		e.piece = nil
+	}
+	r.state.AbandonSnapshot()
+	s.settleLoans(r, func(k inclusion) inclusion {
+		return inclusion{sure: k.sure, vague: k.vague.union(k.lent)}
+	})
+}
+
+func (s *simulation) settleLoans(r *replica, to func(inclusion) inclusion) {
+	part := &r.node.group.parts[r.space]
+	part.partial = true
+	for cell := range r.now {
+		k := known{cell, to(r.now.of(cell))}
+		r.now.set(cell, k.inclusion)
+		part.known = append(part.known, k)
+	}
+}
+
+func (s *simulation) beginSnapshot(e *end, b *protocol.SnapshotBegin) {
+	r, n := e.replica, e.replica.node
+	had := r.state.Rejoining() != nil
+	m, err := r.state.BeginSnapshot(e.peer.replica.node.peer, b, n.self, n.checkClock)
+	switch {
+	case errors.Is(err, docstore.ErrGap):
+		s.askAgain(e)
+		return
+	case err != nil:
+		s.noteMerge(n, docstore.Merged{}, err)
+		e.session.DropSnapshot()
+		return
+	}
+	n.clock.Observe(m.Max)
+	s.noteForeign(n, m)
+	if b.From.IsZero() && r.state.Rejoining().Position.IsZero() {
+		if had {
+			s.counts[SnapshotsRestarted]++
+			s.settleLoans(r, func(k inclusion) inclusion { return inclusion{sure: k.sure, vague: k.vague.union(k.lent)} })
+		}
+		s.counts[Snapshots]++
+	} else {
+		s.counts[SnapshotsContinued]++
+	}
+	n.group.parts[r.space].partial = true
+}
+
+func (s *simulation) noteForeign(n *node, m docstore.Merged) {
+	if m.Foreign {
+		s.counts[LossProvenByDelta]++
+		n.doubtIdentity()
+	}
+}
+
+func (s *simulation) askAgain(e *end) { e.session.AskSnapshot(e.replica.state.SnapshotRequest()) }
+
+func (s *simulation) mergePiece(e *end, p *protocol.Piece) {
+	r, n := e.replica, e.replica.node
+	over := n.overlay()
+	defer over.Snapshot.Close()
+	var before protocol.Position
+	if mark := r.state.Rejoining(); mark != nil {
+		before = mark.Position
+	}
+	seen := r.state.VV().Clone()
+	m, err := r.state.MergePiece(over, n.group.batch, p, n.self, n.checkClock)
+	switch {
+	case errors.Is(err, docstore.ErrGap):
+		s.counts[GapsRefused]++
+		s.askAgain(e)
+		return
+	case err != nil:
+		s.noteMerge(n, docstore.Merged{}, err)
+		e.session.DropSnapshot()
+		return
+	case !m.New:
+		s.counts[KnownPieces]++
+		return
+	}
+	n.clock.Observe(m.Max)
+	s.noteForeign(n, m.Merged)
+	s.counts[Pieces]++
+	part := &n.group.parts[r.space]
+	part.partial = true
+	r.borrow(part, s.begun[p.Of], seen, before, m)
+	if m.Partial {
+		s.counts[PartialPieces]++
+		e.piece = p
+	}
+	if m.End {
+		s.counts[SnapshotsCompleted]++
+		s.tracef("node %d: its snapshot is through", n.index)
+		part.risen.Join(m.Risen)
+		s.settleLoans(r, func(k inclusion) inclusion { return inclusion{sure: k.firm(), vague: k.vague} })
+		e.session.DropSnapshot()
+	}
+	for key := range s.oracles[r.space].docs {
+		r.checkDocument(over, key)
+	}
+	r.checkVectors()
+}
+
+// borrow adds what the cells of a piece include to the account.
+func (r *replica) borrow(part *groupPart, from cargo, seen crdt.VersionVector, before protocol.Position, m docstore.MergedPiece) {
+	o := r.node.sim.oracles[r.space]
+	for cell := range o.cells {
+		k, own := from.all.of(cell), r.now.of(cell)
+		at := protocol.Position{Key: o.cells[cell].key, Path: o.cells[cell].path}
+		if at.Compare(before) < 0 || !m.End && at.Compare(m.Next) >= 0 {
+			continue
+		}
+		lent, sure := o.split(k.sure, from.stable.Covers)
+		vague := k.vague.union(o.doubt(cell, own, k, seen, r.state.Horizon()))
+		vague = vague.union(o.doubt(cell, k, own, from.vv, r.state.Horizon()))
+		r.learn(part, []known{{cell, inclusion{sure: sure, lent: lent.union(k.lent), vague: vague}}})
+	}
+}
+
+// anyStable returns any vector at or below that of a replica: the join of what others have, all of its own, or something between.
+func (s *simulation) anyStable(r *replica) crdt.VersionVector {
+	switch s.rejoin.IntN(3) {
+	case 0:
+		return s.below(r.state.VV().Clone())
+	case 1:
+		return s.onDisk(s.nodes[s.rejoin.IntN(len(s.nodes))].replicas[r.space])
+	}
+	return r.state.VV().Clone()
+}
+
+// someRejoining lets snapshots begin, and things happen to them.
+func (s *simulation) someRejoining() {
+	if !s.plan.rejoins {
+		return
+	}
+	if s.rejoin.IntN(30) == 0 {
+		if n := s.nodes[s.rejoin.IntN(len(s.nodes))]; !n.isDown {
+			s.chooseSource(n.replicas[s.rejoin.IntN(len(n.replicas))])
+		}
+	}
+	if s.rejoin.IntN(200) == 0 || s.plan.choppy && s.rejoin.IntN(16) == 0 {
+		s.disturbSnapshot()
+	}
+}
+
+// disturbSnapshot lets something happen to a snapshot under way, or to one that has stopped.
+func (s *simulation) disturbSnapshot() {
+	var taking []*replica
+	for _, n := range s.nodes {
+		for _, r := range n.replicas {
+			if !n.isDown && r.state.Rejoining() != nil {
+				taking = append(taking, r)
+			}
+		}
+	}
+	if len(taking) == 0 {
+		return
+	}
+	r := taking[s.rejoin.IntN(len(taking))]
+	var from *end
+	for _, e := range s.endsOf(r) {
+		if e.session.IsFetching() {
+			from = e
+		}
+	}
+	switch d := s.rejoin.IntN(20); {
+	case d == 0:
+		s.abandon(r)
+	case from == nil:
+		s.chooseSource(r)
+	case d < 10:
+		s.cut(from.link)
+	case d < 13 && s.plan.crashes:
+		s.crash(r.node)
+	case d < 15 && s.plan.crashes:
+		s.crash(from.peer.replica.node)
+	case d < 17:
+		s.restore(from.peer.replica.node)
+	case d < 18:
+		s.restore(r.node)
+	default:
+		from.peer.replica.raiseStable(from.peer.replica.state.VV())
+		s.cut(from.link)
+	}
+}
+
+func describeSnapshot(m protocol.Message) string {
+	switch m := m.(type) {
+	case *protocol.SnapshotOffer:
+		return "offer of a snapshot, stable " + m.Stable.String()
+	case *protocol.SnapshotRequest:
+		return fmt.Sprintf("request of a snapshot from %v, V %s", m.From, m.V)
+	case *protocol.SnapshotBegin:
+		return fmt.Sprintf("snapshot %d begins at %v: vv %s, stable %s", m.State, m.From, m.VV, m.Stable)
+	case *protocol.SnapshotPiece:
+		return fmt.Sprintf("piece of snapshot %d from %v to %v with %d documents, last %v", m.State, m.Lower, m.Upper, len(m.Documents), m.IsLast())
+	}
+	return ""
+}

@@ -1,0 +1,95 @@
+package replica
+
+import (
+	"sync"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+)
+
+// maxSnapshots bounds the snapshots that a replica sends at once, to all peers: each keeps old data of the store alive, and a piece of
+// about a megabyte in memory. Others wait.
+const maxSnapshots = 4
+
+// serving counts the snapshots being sent.
+type serving struct {
+	mu sync.Mutex
+	n  int
+}
+
+func (r *Replica) beginServing() bool {
+	r.serving.mu.Lock()
+	defer r.serving.mu.Unlock()
+	if r.serving.n >= maxSnapshots {
+		return false
+	}
+	r.serving.n++
+	return true
+}
+
+// endServing lets those that wait have their turn.
+func (r *Replica) endServing() {
+	r.serving.mu.Lock()
+	r.serving.n--
+	r.serving.mu.Unlock()
+	for _, ses := range r.allSessions() {
+		ses.poke()
+	}
+}
+
+// Begin implements protocol.SnapshotSource.
+func (f *source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
+	f.closeSnapshot()
+	r := f.space.r
+	if !r.beginServing() {
+		return nil, nil
+	}
+	snap, err := r.store.Snapshot()
+	if err != nil {
+		r.endServing()
+		return nil, err
+	}
+	reader, begin, err := docstore.OpenSnapshot(snap, f.space.number, q)
+	if err != nil {
+		r.endServing()
+		return nil, err
+	}
+	f.snapshot, f.frame = reader, nil
+	if !f.mayHandOut(begin.VV) {
+		f.closeSnapshot()
+		return nil, nil
+	}
+	return begin, nil
+}
+
+// mayHandOut reports whether the peer may be told of a state, and notes that it is.
+func (f *source) mayHandOut(vv crdt.VersionVector) bool {
+	if !vv.LessOrEqual(f.space.durableNow().VV) {
+		return false // it is about to be published: until then nobody has looked at what may leave
+	}
+	err := f.space.mayHandOut(f.peer)
+	f.wantsNote = f.wantsNote || err != nil
+	return err == nil
+}
+
+// Piece implements protocol.SnapshotSource.
+func (f *source) Piece() (*protocol.SnapshotPiece, error) {
+	p, err := f.snapshot.Next()
+	if err != nil {
+		return nil, err
+	}
+	if f.frame = nil; p.IsLast() {
+		f.closeSnapshot()
+	}
+	return p, nil
+}
+
+func (f *source) closeSnapshot() {
+	if f.snapshot == nil {
+		return
+	}
+	f.snapshot.Close()
+	f.snapshot = nil
+	f.space.r.endServing()
+}
