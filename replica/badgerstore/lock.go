@@ -56,6 +56,25 @@ func lockDir(dir string, readOnly bool) (*dirLock, error) {
 	return &dirLock{f}, nil
 }
 
+// IsStore reports whether the directory has anything of a store, whole or not.
+func IsStore(dir string) bool {
+	for _, name := range []string{sidecarName, anchorName, filepath.Base(dataDir(dir))} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Lock keeps other processes from opening the store in dir until unlock is called; store.ErrInUse if one has it open.
+func Lock(dir string) (unlock func() error, err error) {
+	l, err := lockDir(dir, false)
+	if err != nil {
+		return nil, err
+	}
+	return l.release, nil
+}
+
 // holder says who has the lock, as far as the file tells.
 func holder(f *os.File) string {
 	text, err := io.ReadAll(io.LimitReader(f, 32))

@@ -60,6 +60,15 @@ func (c *Client) Close() error {
 
 // request sends a request and returns the body of the answer if it is a good one.
 func (c *Client) request(ctx context.Context, method, path string, q url.Values, body any) (io.ReadCloser, error) {
+	resp, err := c.open(ctx, method, path, q, body)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// open is request for who needs the whole answer.
+func (c *Client) open(ctx context.Context, method, path string, q url.Values, body any) (*http.Response, error) {
 	var sent io.Reader
 	if body != nil {
 		var b bytes.Buffer
@@ -77,7 +86,7 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 		return nil, c.failed(ctx, err)
 	}
 	if resp.StatusCode == http.StatusOK {
-		return resp.Body, nil
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	var a errorAnswer

@@ -10,6 +10,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica"
+	"github.com/anabranch-db/anabranch/replica/backup"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
 
@@ -37,6 +38,10 @@ var codes = []struct {
 	{"no_space", store.ErrNoSpace},
 	{"no_space", syscall.ENOSPC},
 	{"damaged", store.ErrDamaged},
+	{"damaged", backup.ErrDamaged},
+	{"no_backup", backup.ErrNoFile},
+	{"newer_format", backup.ErrNewer},
+	{"not_empty", replica.ErrNotEmpty},
 	{"newer_format", store.ErrNewerFormat},
 	{"read_only", store.ErrReadOnly},
 	{"read_only", syscall.EROFS},

@@ -24,6 +24,7 @@ type Node interface {
 	// Verify checks one space, and repairs what derives if asked to. progress may be nil.
 	Verify(ctx context.Context, space string, repair bool, progress func(keys int64)) (Report, error)
 	Inbox
+	Archive
 	Close() error
 }
 
