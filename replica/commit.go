@@ -161,8 +161,7 @@ func (r *Replica) giveUp(g *group, err error) {
 			}
 		}
 		for _, s := range failed.made {
-			delete(r.spaces, s.name)
-			delete(r.byNumber, s.number)
+			r.forget(s)
 		}
 		close(failed.done)
 	}
@@ -181,6 +180,9 @@ func (r *Replica) reload() {
 	for _, s := range r.spaces {
 		if state, lerr := docstore.Load(snap, s.number); lerr == nil {
 			s.state = state
+			if lerr := s.reloadTrust(snap); lerr != nil {
+				r.log.Error("who may do what cannot be loaded again after the failed commit", "space", s.name, "error", lerr)
+			}
 		} else {
 			r.log.Error("the space cannot be loaded again after a failed commit", "space", s.name, "error", lerr)
 		}
@@ -223,4 +225,5 @@ type liveDelta struct {
 	frame   []byte   // nil without a transport
 	known   bool     // it was here already
 	max     hlc.Time // of one that was received, the greatest time in it
+	from    PeerID   // who sent it; zero for own ones
 }

@@ -51,6 +51,11 @@ type Config struct {
 	Introduce func(to, of PeerID) bool
 	// KeepSpace says which spaces that an allowed peer offers are kept here. Nil: every one, up to MaxSpaces.
 	KeepSpace func(name string) bool
+	// Identity is this node's key, with which it invites and revokes in spaces that have a key. Nil: it cannot. If there is a Transport too, both
+	// must have one peer ID.
+	Identity Identity
+	// SpaceKeys keeps the private keys of spaces made here. Nil: files in the directory KeysDir of Dir, in memory if there is no Dir.
+	SpaceKeys SpaceKeys
 	// Now reads the physical clock. Nil: time.Now.
 	Now func() time.Time
 	// MaxDrift is how far ahead of the physical clock a peer's times may be. Zero: one minute.
@@ -112,6 +117,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("replica: Config: want 0 <= Degree <= MaxPeers <= %d, not %d and %d", maxConns, c.Degree, c.MaxPeers)
 	case c.Sync > SyncNever:
 		return c, fmt.Errorf("replica: Config: unknown sync mode %d", c.Sync)
+	case c.Identity != nil && c.Transport != nil && c.Identity.PeerID() != c.Transport.Self():
+		return c, fmt.Errorf("replica: Config: the Identity is %s and the Transport is %s", c.Identity.PeerID(), c.Transport.Self())
 	case len(c.Peers) > 0 && c.Transport == nil:
 		return c, errors.New("replica: Config: there are Peers but no Transport to reach them")
 	}

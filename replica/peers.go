@@ -43,12 +43,13 @@ type peerError struct {
 // peerConn is one connection and its sessions.
 type peerConn struct {
 	Conn
-	peer  PeerID
-	since time.Time
-	clock peerClock
-	keep  bool // this node was told to stay connected with the peer
-	mu    sync.Mutex
-	open  map[*Space]*session
+	peer   PeerID
+	since  time.Time
+	clock  peerClock
+	keep   bool // this node was told to stay connected with the peer
+	mu     sync.Mutex
+	open   map[*Space]*session
+	offers map[*Space]struct{} // that are being offered
 
 	others atomic.Int64  // connections that the peer says it has
 	wake   chan struct{} // for tellNews; holds one
@@ -61,6 +62,7 @@ func (r *Replica) startNetwork() {
 		conns: make(map[PeerID]*peerConn), dials: make(map[Peer]context.CancelFunc),
 		errors: make(map[Peer]peerError), moved: make(chan struct{}),
 	}
+	r.cfg.Transport.SetGate(Gate{Allow: r.hasRights, Join: r.answerJoin})
 	r.wg.Go(r.acceptLoop)
 	r.wg.Go(r.tendLoop)
 	r.wg.Go(r.scrubLoop)
@@ -69,6 +71,7 @@ func (r *Replica) startNetwork() {
 	for _, p := range r.cfg.Peers {
 		r.AddPeer(p)
 	}
+	r.dialHomes()
 }
 
 // AddPeer dials a peer, and dials it again whenever the connection is lost, until RemovePeer or Close.
@@ -139,8 +142,8 @@ func (r *Replica) dialLoop(ctx context.Context, p Peer) {
 	}
 }
 
-// dial dials a peer where it is said to be, and otherwise where it was heard of.
-func (r *Replica) dial(ctx context.Context, p Peer) (Conn, error) {
+// dialOnce dials a peer where it is said to be, and otherwise where it was heard of.
+func (r *Replica) dialOnce(ctx context.Context, p Peer) (Conn, error) {
 	within, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := r.cfg.Transport.Dial(within, p.Addr, p.ID)
@@ -223,7 +226,7 @@ func (r *Replica) waitWhileConnected(ctx context.Context, id PeerID) error {
 func (r *Replica) serve(conn Conn, keep bool) error {
 	pc := &peerConn{
 		Conn: conn, peer: conn.Peer(), since: r.cfg.Now(), keep: keep, open: make(map[*Space]*session),
-		wake: make(chan struct{}, 1), teller: mesh.NewTeller(),
+		offers: make(map[*Space]struct{}), wake: make(chan struct{}, 1), teller: mesh.NewTeller(),
 	}
 	pc.clock.set(pc.since.Add(conn.Skew()))
 	if pc.peer == r.cfg.Transport.Self() {
@@ -308,12 +311,14 @@ func (r *Replica) offerAll(ctx context.Context, pc *peerConn) {
 	r.mu.Unlock()
 	var all sync.WaitGroup
 	for _, s := range spaces {
-		all.Go(func() { r.offer(ctx, pc, s) })
+		if r.mayOffer(pc, s) {
+			all.Go(func() { r.offer(ctx, pc, s) })
+		}
 	}
 	all.Wait()
 }
 
-// offerSpace opens a stream for a new space on each connection.
+// offerSpace opens a stream for a space on each connection that has none and may have one.
 func (r *Replica) offerSpace(s *Space) {
 	if r.cfg.Transport == nil {
 		return
@@ -321,7 +326,7 @@ func (r *Replica) offerSpace(s *Space) {
 	r.peers.mu.Lock()
 	defer r.peers.mu.Unlock()
 	for _, pc := range r.peers.conns {
-		if r.ctx.Err() == nil {
+		if r.ctx.Err() == nil && r.mayOffer(pc, s) {
 			r.wg.Go(func() { r.offer(r.ctx, pc, s) })
 		}
 	}
@@ -330,10 +335,14 @@ func (r *Replica) offerSpace(s *Space) {
 // offer runs sessions of a space over streams that this side opens, until the connection ends or the peer turns
 // out to have opened one itself.
 func (r *Replica) offer(ctx context.Context, pc *peerConn, s *Space) {
+	if !pc.beginOffer(s) {
+		return
+	}
+	defer pc.endOffer(s)
 	backoff := minBackoff
-	for ctx.Err() == nil && pc.Err() == nil {
+	for ctx.Err() == nil && pc.Err() == nil && r.mayOffer(pc, s) {
 		if !pc.has(s) {
-			stream, err := pc.OpenStream(ctx, s.name)
+			stream, err := pc.OpenStream(ctx, s.wireName())
 			if err != nil {
 				return
 			}
@@ -361,7 +370,7 @@ func (r *Replica) offer(ctx context.Context, pc *peerConn, s *Space) {
 
 // accept runs the session of a stream that the peer opened.
 func (r *Replica) accept(ctx context.Context, pc *peerConn, name string, stream Stream) {
-	s, err := r.keep(name)
+	s, err := r.keep(pc.peer, name)
 	if err != nil {
 		r.log.Info("a space that a peer offers is not kept here", "space", name, "peer", pc.peer, "reason", err)
 		stream.Close(CloseUnknownSpace)
@@ -377,14 +386,29 @@ func (r *Replica) accept(ctx context.Context, pc *peerConn, name string, stream 
 
 var errNotKept = errors.New("this node is configured not to keep it")
 
-func (r *Replica) keep(name string) (*Space, error) {
+// keep returns the space that a peer names, and makes it if it is one without a key and may be kept.
+func (r *Replica) keep(peer PeerID, name string) (*Space, error) {
+	if id, err := ParseSpaceID(name); err == nil {
+		if s := r.ownedSpace(id); s != nil {
+			return s, nil
+		}
+		return nil, errors.New("this node has not joined it")
+	}
+	if !r.cfg.Transport.Listed(peer) {
+		return nil, errors.New("the peer is not on the list of those that share spaces without a key")
+	}
 	r.mu.Lock()
 	s, ok := r.spaces[name]
+	_, dropped := r.dropped[name]
 	r.mu.Unlock()
-	if ok {
+	switch {
+	case ok && s.trust != nil:
+		return nil, errors.New("here a space with a key has that name")
+	case ok:
 		return s, nil
-	}
-	if !r.cfg.KeepSpace(name) {
+	case dropped:
+		return nil, errors.New("it was removed here")
+	case !r.cfg.KeepSpace(name):
 		return nil, errNotKept
 	}
 	return r.Space(name)
@@ -441,6 +465,10 @@ func (pc *peerConn) remove(ses *session) {
 // tendLoop retries, now and then, what peers refused for its clock, and compares digests.
 func (r *Replica) tendLoop() {
 	for n := 1; sleep(r.ctx, tendInterval) == nil; n++ {
+		for _, s := range r.ownedSpaces() { // grants expire
+			s.enforce()
+		}
+		r.enforceConnections()
 		for _, ses := range r.allSessions() {
 			ses.mu.Lock()
 			ses.proto.RetryHeld()

@@ -216,6 +216,9 @@ func (s *Space) Watch(ctx context.Context, since Cursor) iter.Seq2[Change, error
 			case <-ctx.Done():
 				yield(Change{}, ctx.Err())
 				return
+			case <-s.removed:
+				yield(Change{}, ErrRemoved)
+				return
 			case <-s.r.ctx.Done():
 				yield(Change{}, ErrClosed)
 				return

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -46,11 +45,13 @@ type Replica struct {
 	self     crdt.ReplicaID // zero until the first write, and after a doubt
 	spaces   map[string]*Space
 	byNumber map[uint32]*Space
-	group    *group     // of changes that are not being committed yet
-	inFlight *group     // being committed; nil if none is
-	last     *group     // that was or is being committed; nil at first
-	roomy    *sync.Cond // on mu: the group was taken
-	paused   bool       // quiesce waits until the group is committed: it takes no more
+	owned    map[SpaceID]*Space  // those with a key
+	dropped  map[string]struct{} // names of spaces that were removed, and are not kept again when a peer offers them
+	group    *group              // of changes that are not being committed yet
+	inFlight *group              // being committed; nil if none is
+	last     *group              // that was or is being committed; nil at first
+	roomy    *sync.Cond          // on mu: the group was taken
+	paused   bool                // quiesce waits until the group is committed: it takes no more
 	closed   bool
 
 	wake      chan struct{} // for the committer; holds one
@@ -61,6 +62,8 @@ type Replica struct {
 	held      atomic.Pointer[[]HeldStatus]
 	near      neighbours
 	serving   serving
+	keys      SpaceKeys
+	joins     joinBudget
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -82,7 +85,7 @@ func Open(cfg Config) (*Replica, error) {
 func openWith(cfg Config, st store.Store, anchor string) (*Replica, error) {
 	r := &Replica{
 		cfg: cfg, log: cfg.Logger, store: st, anchor: anchor,
-		spaces: make(map[string]*Space), byNumber: make(map[uint32]*Space),
+		spaces: make(map[string]*Space), byNumber: make(map[uint32]*Space), owned: make(map[SpaceID]*Space), keys: cfg.spaceKeys(),
 		group: newGroup(), wake: make(chan struct{}, 1), committed: make(chan struct{}),
 		repairing: make(chan struct{}, 1),
 	}
@@ -92,6 +95,7 @@ func openWith(cfg Config, st store.Store, anchor string) (*Replica, error) {
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	go r.commitLoop()
+	r.resumeRemovals()
 	if cfg.Transport != nil {
 		r.startNetwork()
 	}
@@ -142,7 +146,13 @@ func (r *Replica) load() error {
 			return fmt.Errorf("space %q: %w", name, err)
 		}
 		r.spaces[name], r.byNumber[number] = s, s
+		if s.trust != nil {
+			r.owned[s.trust.id] = s
+		}
 		r.clock.Observe(s.state.Horizon().Max())
+	}
+	if err := r.loadRemovals(snap); err != nil {
+		return err
 	}
 	id, err := docstore.LoadIdentity(snap)
 	if err != nil {
@@ -198,10 +208,16 @@ func (r *Replica) Close() error {
 	return r.closeErr
 }
 
-// Space returns the named space, and makes it if it is new. A name is 1 to MaxSpaceNameBytes bytes of UTF-8.
+// Space returns the named space, and makes it if it is new, as one without a key (see CreateSpace). A name is 1 to MaxSpaceNameBytes bytes of
+// UTF-8; a space with a key can also be named by its ID.
 func (r *Replica) Space(name string) (*Space, error) {
-	if name == "" || len(name) > MaxSpaceNameBytes || !utf8.ValidString(name) {
-		return nil, fmt.Errorf("%w: %.40q: want 1 to %d bytes of UTF-8", ErrSpace, name, MaxSpaceNameBytes)
+	if id, err := ParseSpaceID(name); err == nil {
+		if s := r.ownedSpace(id); s != nil {
+			return s, nil
+		}
+	}
+	if err := checkSpaceName(name); err != nil {
+		return nil, err
 	}
 	r.mu.Lock()
 	if s, ok := r.spaces[name]; ok {
@@ -249,9 +265,22 @@ func (r *Replica) makeSpace(name string) (*Space, *group, error) {
 		return nil, nil, err
 	}
 	docstore.PutSpace(r.group.batch, name, number)
+	if _, ok := r.dropped[name]; ok {
+		delete(r.dropped, name)
+		docstore.ForgetDropped(r.group.batch, name)
+	}
 	r.group.made = append(r.group.made, s)
 	r.spaces[name], r.byNumber[number] = s, s
 	return s, r.group, nil
+}
+
+// forget takes a space out of all tables. It is called with mu held.
+func (r *Replica) forget(s *Space) {
+	delete(r.spaces, s.name)
+	delete(r.byNumber, s.number)
+	if s.trust != nil {
+		delete(r.owned, s.trust.id)
+	}
 }
 
 // Spaces returns the names of the spaces, sorted.

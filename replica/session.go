@@ -38,6 +38,8 @@ type session struct {
 	advised bool
 	wake    chan struct{} // for the sender; holds one
 	ending  atomic.Bool   // the sender stops after what it sends now
+
+	trust sessionTrust // of a space with a key
 }
 
 // refusalTimeout is how long the last frame of a session that is refused may take.
@@ -160,6 +162,8 @@ func closeCodeOf(err error) CloseCode {
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, context.Canceled):
 		return CloseDone
+	case errors.Is(err, errNoGrant):
+		return CloseNoGrant
 	case errors.As(err, &refused):
 		return CloseRefused
 	case errors.As(err, &closed):
@@ -234,7 +238,10 @@ func (ses *session) collect(src *source) ([][]byte, error) {
 	defer ses.mu.Unlock()
 	ses.takeAdvice()
 	ses.takeNotes()
-	var frames [][]byte
+	frames, open, err := ses.collectGrants()
+	if err != nil || !open {
+		return frames, err
+	}
 	size := 0
 	for size < sendBatchBytes {
 		src.frame = nil
@@ -276,6 +283,15 @@ func (ses *session) receive() error {
 		if m == nil {
 			continue // of a newer minor version
 		}
+		if g, ok := m.(*protocol.Grants); ok {
+			if err := ses.receiveGrants(g); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := ses.permit(m); err != nil {
+			return err
+		}
 		ses.mu.Lock()
 		ses.takeAdvice()
 		step, err := ses.proto.Receive(m)
@@ -294,7 +310,7 @@ func (ses *session) receive() error {
 func (ses *session) do(step protocol.Step, frame []byte) error {
 	s := ses.space
 	if step.Merge != nil {
-		d := &liveDelta{message: step.Merge, frame: frame}
+		d := &liveDelta{message: step.Merge, frame: frame, from: ses.conn.peer}
 		err := s.merge(d)
 		if errors.Is(err, docstore.ErrCorrupt) {
 			if err = s.mendForMerge(step.Merge, err); err == nil {
@@ -350,6 +366,8 @@ func (ses *session) refuse(d *protocol.Delta, err error) error {
 		ses.noteError(fmt.Errorf("writes of replica %s refused: %w", d.Origin, err))
 	case errors.Is(err, docstore.ErrMalformed):
 		code, text = protocol.RefusedMalformed, err.Error()
+	case errors.Is(err, errMayNotWrite):
+		code, text = protocol.RefusedPermission, "this node knows of no right of yours to write in the space"
 	case errors.Is(err, crdt.ErrLimit): // of this space, not of the delta
 		text = err.Error()
 	}

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -20,6 +21,9 @@ type Space struct {
 	name   string
 	number uint32
 	lives  []docstore.Life // former names of the feed
+	trust  *trust          // nil for a space without a key
+
+	removed chan struct{} // closed by RemoveSpace
 
 	rejoin rejoin
 
@@ -68,8 +72,13 @@ func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*S
 	if err != nil {
 		return nil, err
 	}
+	trust, err := r.loadTrust(snap, number)
+	if err != nil {
+		return nil, err
+	}
 	s := &Space{
-		r: r, name: name, number: number, state: state, lives: lives,
+		r: r, name: name, number: number, state: state, lives: lives, trust: trust,
+		removed: make(chan struct{}),
 		changed: make(chan struct{}), ackMoved: make(chan struct{}),
 		acked: acked, ackDirty: make(map[PeerID]struct{}),
 		sessions: make(map[*session]struct{}), status: make(map[PeerID]*peerSpaceState),
@@ -131,6 +140,14 @@ func (s *Space) Update(ctx context.Context, fn func(tx *Tx) error) (Receipt, err
 	return Receipt{Dot: dot, Sync: s.r.cfg.Sync}, nil
 }
 
+// checkHere refuses to write to a space that was removed, or could not be made. It is called with Replica.mu held.
+func (s *Space) checkHere() error {
+	if s.r.spaces[s.name] != s {
+		return fmt.Errorf("%w: %q was removed, or making it failed: open it again", ErrSpace, s.name)
+	}
+	return nil
+}
+
 // run runs fn against the newest state and puts what it did into the group, which it returns; nil if nothing changed.
 func (s *Space) run(fn func(tx *Tx) error) (crdt.Dot, *group, error) {
 	r := s.r
@@ -139,8 +156,8 @@ func (s *Space) run(fn func(tx *Tx) error) (crdt.Dot, *group, error) {
 	if err := r.waitForRoom(); err != nil {
 		return crdt.Dot{}, nil, err
 	}
-	if r.spaces[s.name] != s {
-		return crdt.Dot{}, nil, fmt.Errorf("%w: making %q failed: open it again", ErrSpace, s.name)
+	if err := errors.Join(s.checkHere(), s.require(WriteRights)); err != nil {
+		return crdt.Dot{}, nil, err
 	}
 	over, err := r.overlay()
 	if err != nil {
@@ -193,6 +210,9 @@ func (s *Space) mergePart(d *liveDelta) (*group, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.waitForRoom(); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(s.checkHere(), s.mayMerge(d)); err != nil {
 		return nil, err
 	}
 	over, err := r.overlay()

@@ -159,6 +159,8 @@ func (s *Space) WaitSynced(ctx context.Context, rc Receipt, n int) error {
 		case <-moved:
 		case <-ctx.Done():
 			return fmt.Errorf("%d of %d peers hold the transaction: %w", have, n, ctx.Err())
+		case <-s.removed:
+			return ErrRemoved
 		case <-s.r.ctx.Done():
 			return ErrClosed
 		}

@@ -17,10 +17,13 @@ const (
 // storeKinds are the kinds of keys that belong to the store as a whole. Every other kind is followed by the number of a space, and goes with it.
 var storeKinds = []byte{kindSpaceName, kindIdentity, kindDropped, kindRemoving}
 
-// BeginRemoval takes a space out of the table of spaces. What it holds is deleted by RemoveStep, also after a crash.
-func BeginRemoval(b *store.Batch, name string, number uint32) {
+// BeginRemoval takes a space out of the table of spaces. What it holds is deleted by RemoveStep, also after a crash. drop says that
+// the name is to be remembered as Dropped.
+func BeginRemoval(b *store.Batch, name string, number uint32, drop bool) {
 	b.Delete(append([]byte{kindSpaceName}, name...))
-	b.Put(append([]byte{kindDropped}, name...), nil)
+	if drop {
+		b.Put(append([]byte{kindDropped}, name...), nil)
+	}
 	b.Put(removingKey(number), nil)
 }
 

@@ -44,6 +44,12 @@ func (s *Set) Since(n int) []Statement { return s.list[min(n, len(s.list)):] }
 // Hash is equal for two sets of the same statements, whatever their order.
 func (s *Set) Hash() [32]byte { return s.hash }
 
+// Has reports whether a statement is known.
+func (s *Set) Has(st *Statement) bool {
+	_, ok := s.known[st.ID()]
+	return ok
+}
+
 // Check says why a statement would not be taken in, nil if it would be. now is the local clock.
 func (s *Set) Check(st *Statement, now Millis) error {
 	_, ever := s.ever[st.Issuer]
