@@ -10,6 +10,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/grant"
+	"github.com/anabranch-db/anabranch/replica/mesh"
 	"github.com/anabranch-db/anabranch/replica/protocol"
 )
 
@@ -100,7 +101,7 @@ func (r *Replica) settle(name string, t *grant.Ticket, chain []grant.Statement, 
 	if err != nil {
 		return nil, err
 	}
-	r.AddPeer(Peer{ID: home.Peer, Addr: home.Addr})
+	r.dialAll(owner.Homes)
 	return s, nil
 }
 
@@ -257,19 +258,29 @@ func (s *Space) admitByTicket(peer PeerID, q protocol.JoinRequest) protocol.Join
 	return protocol.Joined
 }
 
-// answerIntroduction hears a node that was let in elsewhere. Somebody who has no grant learns nothing, not even whether the space is here.
+// answerIntroduction hears a node that was let in elsewhere. One whose rights were revoked is told so; one that had none learns
+// nothing, not even whether the space is here.
 func (s *Space) answerIntroduction(peer PeerID, q protocol.JoinRequest) protocol.JoinAnswer {
 	list, err := grant.ParseAll(q.Statements)
-	if err == nil && len(list) <= maxIntroduction {
-		_ = s.learn(list) // what counts is the outcome
-		if s.rightsOf(peer) >= ReadRights {
-			return protocol.JoinAnswer{}
-		}
+	if err != nil || len(list) > maxIntroduction {
+		return protocol.JoinAnswer{Code: protocol.JoinUnknown}
+	}
+	_ = s.learn(list) // what counts is the outcome
+	v := s.permissions()
+	switch st := v.Revocation(peer); {
+	case v.Rights(peer) >= ReadRights:
+		return protocol.JoinAnswer{}
+	case st != nil:
+		s.trust.mu.Lock()
+		defer s.trust.mu.Unlock()
+		evidence := s.trust.set.Evidence(st)
+		return protocol.JoinAnswer{Code: protocol.JoinRevoked, Statements: grant.AppendAll(nil, evidence[max(0, len(evidence)-maxIntroduction):])}
 	}
 	return protocol.JoinAnswer{Code: protocol.JoinUnknown}
 }
 
-// introduce tells a node that does not know this one of the grants that it has in spaces of both, and reports whether that was news to it.
+// introduce tells a node that does not know this one of the grants that it has in spaces of both, and reports whether that was news to it. It may
+// be that the other knows better, and says so.
 func (r *Replica) introduce(ctx context.Context, p Peer) bool {
 	for _, s := range r.ownedSpaces() {
 		v := s.permissions()
@@ -281,20 +292,35 @@ func (r *Replica) introduce(ctx context.Context, p Peer) bool {
 		if err == nil && answer.Code == protocol.Joined {
 			return true
 		}
+		if list, perr := grant.ParseAll(answer.Statements); err == nil && perr == nil && len(list) > 0 {
+			if err := s.learn(list); err != nil {
+				r.log.Warn("a node says that this one has no rights, and does not show why", "space", s.name, "peer", p.ID, "reason", err)
+			}
+		}
 	}
 	return false
 }
 
-// dialHomes dials the nodes through which spaces were joined.
+// dialHomes dials the nodes through which spaces were joined, where they were then, and remembers their other addresses.
 func (r *Replica) dialHomes() {
 	for _, s := range r.ownedSpaces() {
 		s.trust.mu.Lock()
 		homes := s.trust.homes
 		s.trust.mu.Unlock()
-		for _, h := range homes {
-			if h.Peer != r.me() {
-				r.AddPeer(Peer{ID: h.Peer, Addr: h.Addr})
-			}
+		r.dialAll(homes)
+	}
+}
+
+func (r *Replica) dialAll(homes []docstore.Home) {
+	dialled := make(map[PeerID]bool)
+	for _, h := range homes {
+		if h.Peer == r.me() {
+			continue
+		}
+		r.Learn(h.Peer, mesh.FromTicket, h.Addr)
+		if !dialled[h.Peer] {
+			dialled[h.Peer] = true
+			r.AddPeer(Peer{ID: h.Peer, Addr: h.Addr})
 		}
 	}
 }

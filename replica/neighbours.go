@@ -87,7 +87,7 @@ func (r *Replica) Learn(p PeerID, source mesh.Source, addrs ...string) {
 }
 
 // mayMeet reports whether a connection with a peer would be allowed here.
-func (r *Replica) mayMeet(p PeerID) bool { return p != r.Self() && r.cfg.Transport.Listed(p) }
+func (r *Replica) mayMeet(p PeerID) bool { return p != r.Self() && r.isWelcome(p) }
 
 // meshLoop keeps the node connected as package mesh has it.
 func (r *Replica) meshLoop() {
@@ -213,7 +213,7 @@ func (r *Replica) dialKnown(ctx context.Context, p PeerID) (Conn, error) {
 	var errs []error
 	for _, addr := range addrs {
 		within, cancel := context.WithTimeout(ctx, meshDialTimeout)
-		conn, err := r.cfg.Transport.Dial(within, addr, p)
+		conn, err := r.dialAt(within, addr, p)
 		cancel()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -311,7 +311,7 @@ func (r *Replica) news(pc *peerConn) *protocol.Addresses {
 	n.mu.Unlock()
 	may := make(map[PeerID]bool, len(peers))
 	for _, p := range peers {
-		may[p] = p != pc.peer && r.mayMeet(p) && r.cfg.Introduce(pc.peer, p)
+		may[p] = p != pc.peer && r.mayMeet(p) && r.mayIntroduce(pc.peer, p)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -142,11 +142,11 @@ func (r *Replica) dialLoop(ctx context.Context, p Peer) {
 	}
 }
 
-// dialOnce dials a peer where it is said to be, and otherwise where it was heard of.
-func (r *Replica) dialOnce(ctx context.Context, p Peer) (Conn, error) {
+// dial dials a peer where it is said to be, and otherwise where it was heard of.
+func (r *Replica) dial(ctx context.Context, p Peer) (Conn, error) {
 	within, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := r.cfg.Transport.Dial(within, p.Addr, p.ID)
+	conn, err := r.dialAt(within, p.Addr, p.ID)
 	if err == nil || p.ID.IsZero() {
 		return conn, err
 	}

@@ -60,11 +60,25 @@ func (r *Replica) enforceConnections() {
 
 func (r *Replica) isWelcome(p PeerID) bool { return r.cfg.Transport.Listed(p) || r.hasRights(p) }
 
-// dial connects to a peer. One that refuses may not have heard of this node's rights yet: it is told.
-func (r *Replica) dial(ctx context.Context, p Peer) (Conn, error) {
-	conn, err := r.dialOnce(ctx, p)
-	if err != nil && isRefused(err) && !p.ID.IsZero() && r.introduce(ctx, p) {
-		return r.dialOnce(ctx, p)
+// dialAt connects to a node. One that refuses may not have heard of this node's rights yet: it is told.
+func (r *Replica) dialAt(ctx context.Context, addr string, p PeerID) (Conn, error) {
+	conn, err := r.cfg.Transport.Dial(ctx, addr, p)
+	if err != nil && isRefused(err) && !p.IsZero() && r.introduce(ctx, Peer{ID: p, Addr: addr}) {
+		return r.cfg.Transport.Dial(ctx, addr, p)
 	}
 	return conn, err
+}
+
+// mayIntroduce reports whether a peer may be told where another one is: if both are on the list, and Config.Introduce agrees; or if both
+// may read one space with a key.
+func (r *Replica) mayIntroduce(to, about PeerID) bool {
+	if r.cfg.Transport.Listed(to) && r.cfg.Transport.Listed(about) && r.cfg.Introduce(to, about) {
+		return true
+	}
+	for _, s := range r.ownedSpaces() {
+		if v := s.permissions(); v.Rights(to) >= ReadRights && v.Rights(about) >= ReadRights {
+			return true
+		}
+	}
+	return false
 }

@@ -10,7 +10,7 @@ import (
 //
 //	Join: [space bin of 32, ticket bin of 32, proof bin of 64, statements bin]
 //	Joined: [statements bin]
-//	JoinRefused: [code uint, text str]
+//	JoinRefused: [code uint, text str, statements bin]
 
 // AppendJoin appends a request as a whole frame.
 func AppendJoin(dst []byte, r protocol.JoinRequest) ([]byte, error) {
@@ -45,17 +45,18 @@ func ParseJoin(b []byte) (r protocol.JoinRequest, err error) {
 
 // AppendJoinAnswer appends an answer as a whole frame: a Joined, or a JoinRefused.
 func AppendJoinAnswer(dst []byte, a protocol.JoinAnswer) ([]byte, error) {
+	var e *encoder
 	if a.Code == protocol.Joined {
-		e := begin(dst, TypeJoined, 1)
-		if len(a.Statements) > protocol.MaxJoinBytes {
-			e.fail("statements", ErrTooLarge)
-		}
-		e.bin("statements", a.Statements)
-		return e.end()
+		e = begin(dst, TypeJoined, 1)
+	} else {
+		e = begin(dst, TypeJoinRefused, 3)
+		e.uint("code", uint64(a.Code))
+		e.str("text", cut(a.Text, protocol.MaxRefusalText), protocol.MaxRefusalText)
 	}
-	e := begin(dst, TypeJoinRefused, 2)
-	e.uint("code", uint64(a.Code))
-	e.str("text", cut(a.Text, protocol.MaxRefusalText), protocol.MaxRefusalText)
+	if len(a.Statements) > protocol.MaxJoinBytes {
+		e.fail("statements", ErrTooLarge)
+	}
+	e.bin("statements", a.Statements)
 	return e.end()
 }
 
@@ -82,5 +83,7 @@ func ParseJoinAnswer(b []byte) (a protocol.JoinAnswer, err error) {
 	a.Code = protocol.JoinCode(code)
 	d.next("text")
 	a.Text = d.str("text", protocol.MaxRefusalText)
+	d.next("statements")
+	a.Statements = d.bin("statements", protocol.MaxJoinBytes)
 	return a, d.close()
 }

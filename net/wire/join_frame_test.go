@@ -19,9 +19,10 @@ func TestBadJoinFrames(t *testing.T) {
 		"no statements":               {frameOf(TypeJoin, arr(3), space, space, proof), ErrTruncated},
 		"statements over the limit":   {frameOf(TypeJoin, arr(4), space, space, proof, bin(make([]byte, protocol.MaxJoinBytes+1)...)), ErrTooLarge},
 		"an answer over the limit":    {frameOf(TypeJoined, arr(1), bin(make([]byte, protocol.MaxJoinBytes+1)...)), ErrTooLarge},
-		"a refusal without a code":    {frameOf(TypeJoinRefused, arr(2), u(0), str("")), ErrValue},
-		"a refusal with the code 256": {frameOf(TypeJoinRefused, arr(2), u(256), str("")), ErrValue},
-		"a refusal that is no UTF-8":  {frameOf(TypeJoinRefused, arr(2), u(1), str("\xff")), ErrUTF8},
+		"a refusal without a code":    {frameOf(TypeJoinRefused, arr(3), u(0), str(""), bin()), ErrValue},
+		"a refusal with the code 256": {frameOf(TypeJoinRefused, arr(3), u(256), str(""), bin()), ErrValue},
+		"a refusal that ends early":   {frameOf(TypeJoinRefused, arr(2), u(1), str("")), ErrTruncated},
+		"a refusal that is no UTF-8":  {frameOf(TypeJoinRefused, arr(3), u(1), str("\xff"), bin()), ErrUTF8},
 	} {
 		_, err := parse(c.frame)
 		var typed *FrameError

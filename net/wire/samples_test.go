@@ -41,7 +41,7 @@ func samples() []sample {
 	join := protocol.JoinRequest{Space: [32]byte{1, 31: 2}, Ticket: [32]byte{3, 31: 4}, Proof: [64]byte{5, 63: 6}, Statements: []byte{}}
 	introduce := protocol.JoinRequest{Space: [32]byte{1, 31: 2}, Statements: []byte("statements")}
 	joined := protocol.JoinAnswer{Statements: []byte("statements")}
-	refused := protocol.JoinAnswer{Code: protocol.JoinUsed, Text: "the ticket was used"}
+	refused := protocol.JoinAnswer{Code: protocol.JoinRevoked, Text: "the grant was revoked", Statements: []byte("statements")}
 	list = append(list,
 		sample{"join", join, func() ([]byte, error) { return AppendJoin(nil, join) }},
 		sample{"join-introduction", introduce, func() ([]byte, error) { return AppendJoin(nil, introduce) }},

@@ -15,7 +15,7 @@ const (
 )
 
 // storeKinds are the kinds of keys that belong to the store as a whole. Every other kind is followed by the number of a space, and goes with it.
-var storeKinds = []byte{kindSpaceName, kindIdentity, kindDropped, kindRemoving}
+var storeKinds = []byte{kindSpaceName, kindIdentity, kindPeer, kindDropped, kindRemoving}
 
 // BeginRemoval takes a space out of the table of spaces. What it holds is deleted by RemoveStep, also after a crash. drop says that
 // the name is to be remembered as Dropped.

@@ -2,6 +2,7 @@ package grant
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anabranch-db/anabranch/replica/protocol"
@@ -126,6 +127,23 @@ func (s *Set) Load(list []Statement) error {
 		list = left
 	}
 	return nil
+}
+
+// Evidence returns a statement, and before it what shows that its issuer was an admin once.
+func (s *Set) Evidence(st *Statement) []Statement {
+	list := []Statement{*st}
+	for at := st; !at.ByKey(); {
+		i := slices.IndexFunc(s.list, func(g Statement) bool {
+			return g.Kind == KindGrant && g.Rights == Admin && g.Subject == at.Issuer
+		})
+		if i < 0 {
+			break // the set does not have st
+		}
+		at = &s.list[i] // the first is older than all that its subject issued
+		list = append(list, *at)
+	}
+	slices.Reverse(list)
+	return list
 }
 
 // Clone returns a set that changes by itself.

@@ -30,7 +30,7 @@ type JoinRequest struct {
 type JoinAnswer struct {
 	Code       JoinCode
 	Text       string // for people; at most MaxRefusalText bytes
-	Statements []byte // with Joined: what gives the asker its rights
+	Statements []byte // with Joined: what gives the asker its rights; with JoinRevoked: what took them
 }
 
 // MaxJoinBytes bounds the statements of a JoinRequest and a JoinAnswer.
@@ -56,10 +56,12 @@ const (
 	JoinBusy
 	// JoinFailed: the node could not store it.
 	JoinFailed
+	// JoinRevoked: the asker comes with grants that were revoked.
+	JoinRevoked
 )
 
 func (c JoinCode) String() string {
-	names := [...]string{"joined", "unknown", "used up", "expired", "wrong proof", "inviter is no admin", "busy", "failed"}
+	names := [...]string{"joined", "unknown", "used up", "expired", "wrong proof", "inviter is no admin", "busy", "failed", "revoked"}
 	if int(c) < len(names) {
 		return names[c]
 	}
