@@ -137,6 +137,21 @@ func (vv VersionVector) Beyond(o VersionVector) VersionVector {
 	return out
 }
 
+// Meet returns the greatest vector that both cover. Cost: linear in both.
+func (vv VersionVector) Meet(o VersionVector) VersionVector {
+	var out VersionVector
+	rest := o.dots
+	for _, d := range vv.dots {
+		for len(rest) > 0 && rest[0].Replica < d.Replica {
+			rest = rest[1:]
+		}
+		if len(rest) > 0 && rest[0].Replica == d.Replica {
+			out.dots = append(out.dots, Dot{d.Replica, min(d.Time, rest[0].Time)})
+		}
+	}
+	return out
+}
+
 // All yields the entries as dots, ordered by replica.
 func (vv VersionVector) All() iter.Seq[Dot] { return slices.Values(vv.dots) }
 

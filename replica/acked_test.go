@@ -71,7 +71,7 @@ func TestPeersThatComeAndGoTakeNoMemoryForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer snap.Close()
-	if stored, err := docstore.Acked(snap, 1); err != nil || len(stored) > kept || len(stored) < kept/2 {
+	if stored, err := docstore.Members(snap, 1); err != nil || len(stored) > kept || len(stored) < kept/2 {
 		t.Errorf("%d peers are stored: %v", len(stored), err)
 	}
 }

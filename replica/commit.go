@@ -2,7 +2,6 @@ package replica
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -123,9 +122,9 @@ func (r *Replica) commitGroup() bool {
 		s.state.Flush(g.batch)
 		states[s] = s.snapshotState(r.self)
 	}
-	limit := g.batch.Bytes() + ackedBytes
+	limit := g.batch.Bytes() + membersBytes
 	for s := range g.spaces {
-		s.storeAcked(g.batch, limit, false)
+		s.storeMembers(g.batch, limit, false)
 	}
 	r.near.storeNeighbours(g.batch)
 	r.inFlight, r.last = g, g
@@ -186,36 +185,6 @@ func (r *Replica) reload() {
 		} else {
 			r.log.Error("the space cannot be loaded again after a failed commit", "space", s.name, "error", lerr)
 		}
-	}
-}
-
-// ackedInterval is how often at the most the vectors that peers acknowledged are stored. They only inform
-// (pending counts after a restart): a session begins with the peer's own word.
-const ackedInterval = 2 * time.Second
-
-// ackedBytes bounds how much of them goes into one commit, so that what matters finds room there; the rest comes later.
-const ackedBytes = 1 << 20
-
-// storeAcked adds the vectors that peers have acknowledged of a space to a batch, up to a size of that, if it was not
-// done just now. It is called with mu held.
-func (s *Space) storeAcked(b *store.Batch, limit int, always bool) {
-	now := s.r.cfg.Now()
-	if !always && now.Sub(s.ackedStored).Abs() < ackedInterval {
-		return
-	}
-	s.ackedStored = now
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for peer := range s.ackDirty {
-		if b.Bytes() >= limit {
-			return
-		}
-		if vv, ok := s.acked[peer]; ok {
-			docstore.PutAcked(b, s.number, peer, vv)
-		} else {
-			docstore.ForgetAcked(b, s.number, peer)
-		}
-		delete(s.ackDirty, peer)
 	}
 }
 

@@ -63,6 +63,12 @@ type Config struct {
 	// ScrubInterval is how often everything stored is read and checked, at 16 MiB/s, while there is a Transport to repair it by.
 	// Less finds damage sooner and reads more. Zero: a day.
 	ScrubInterval time.Duration
+	// MaxOffline is how long a member that nobody hears of holds pruning back; after that it catches up by a snapshot, should it come
+	// back. More lets nodes stay away longer, and keeps what was removed longer. Zero: 30 days.
+	MaxOffline time.Duration
+	// PruneDelay is how long what all members have is kept before it is pruned. A watcher that comes back within it goes on where it
+	// was; later it may have to read from the beginning, if documents were deleted meanwhile. Zero: 1 minute; negative: none.
+	PruneDelay time.Duration
 	// NewReplicaID draws a ReplicaID. Nil: at random. Only replays and tests have a reason to set it: one ID used by
 	// two replicas destroys data.
 	NewReplicaID func() crdt.ReplicaID
@@ -95,6 +101,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ScrubInterval == 0 {
 		c.ScrubInterval = 24 * time.Hour
 	}
+	if c.MaxOffline == 0 {
+		c.MaxOffline = 30 * 24 * time.Hour
+	}
+	if c.PruneDelay == 0 {
+		c.PruneDelay = time.Minute
+	}
 	if c.NewReplicaID == nil {
 		c.NewReplicaID = randomReplicaID
 	}
@@ -111,8 +123,8 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	switch {
-	case c.SyncInterval < 0 || c.MaxDrift < 0 || c.MemTableBytes < 0 || c.ScrubInterval < 0:
-		return c, errors.New("replica: Config: SyncInterval, MaxDrift, MemTableBytes and ScrubInterval must not be negative")
+	case c.SyncInterval < 0 || c.MaxDrift < 0 || c.MemTableBytes < 0 || c.ScrubInterval < 0 || c.MaxOffline < 0:
+		return c, errors.New("replica: Config: SyncInterval, MaxDrift, MemTableBytes, ScrubInterval and MaxOffline must not be negative")
 	case c.Degree < 0 || c.MaxPeers < c.Degree || c.MaxPeers > maxConns:
 		return c, fmt.Errorf("replica: Config: want 0 <= Degree <= MaxPeers <= %d, not %d and %d", maxConns, c.Degree, c.MaxPeers)
 	case c.Sync > SyncNever:

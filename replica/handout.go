@@ -214,6 +214,7 @@ func (ses *session) enter() error {
 	ses.proto = protocol.NewSession(s.durable.State)
 	s.sessions[ses] = struct{}{}
 	s.peerState(peer).connected++
+	s.members.Meet(peer, s.r.cfg.Now())
 	return nil
 }
 

@@ -153,8 +153,12 @@ func ParseCursor(text string) (Cursor, error) {
 	return Cursor{f, n}, nil
 }
 
-// serves reports whether the feed can go on after c without leaving anything out.
+// serves reports whether the feed can go on after c without leaving anything out. It cannot if a document that was deleted after c was
+// forgotten since, for then nothing tells of that.
 func (s *Space) serves(c Cursor) bool {
+	if c.Arrival > 0 && c.Arrival < s.durableNow().floor {
+		return false
+	}
 	if c == (Cursor{}) || c.Feed == s.r.feed {
 		return c.Arrival <= s.durableNow().arrival
 	}
@@ -182,21 +186,26 @@ const watchBatch = 64
 
 // Watch yields the documents that changed after the cursor, each as it is when it is read, in the order of their last
 // changes; then it waits for further ones, until ctx ends (which is its last error) or the replica is closed. A document
-// that changes several times while the reader is busy is yielded once. A cursor of another store, or of this store before
-// a backup of it was restored, gives ErrCursor.
+// that changes several times while the reader is busy is yielded once.
+//
+// The error is ErrCursor for a cursor of another store, or of this store before a backup of it was restored; and for one since
+// which deleted documents were forgotten. That comes Config.PruneDelay after all members know of the deletion, at the earliest. It waits for
+// watchers that are on their way, but not for one that takes nothing for a minute: that gets ErrCursor too.
 func (s *Space) Watch(ctx context.Context, since Cursor) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		if !s.serves(since) {
-			yield(Change{}, fmt.Errorf("%w: %s is not of this store", ErrCursor, since))
+			yield(Change{}, fmt.Errorf("%w: %s is not of this store, or documents that were deleted since are forgotten", ErrCursor, since))
 			return
 		}
+		w := s.beginWatch(since.Arrival)
+		defer s.endWatch(w)
 		at := since.Arrival
 		for {
 			s.mu.Lock()
 			changed, newest := s.changed, s.durable.arrival
 			s.mu.Unlock()
 			for at < newest {
-				changes, err := s.changesAfter(ctx, at)
+				changes, err := s.changesAfter(ctx, w, at)
 				if err != nil {
 					yield(Change{}, err)
 					return
@@ -210,6 +219,7 @@ func (s *Space) Watch(ctx context.Context, since Cursor) iter.Seq2[Change, error
 				if len(changes) < watchBatch {
 					at = max(at, newest)
 				}
+				s.moveWatch(w, at)
 			}
 			select {
 			case <-changed:
@@ -227,9 +237,12 @@ func (s *Space) Watch(ctx context.Context, since Cursor) iter.Seq2[Change, error
 	}
 }
 
-func (s *Space) changesAfter(ctx context.Context, at uint64) ([]Change, error) {
+func (s *Space) changesAfter(ctx context.Context, w *watcher, at uint64) ([]Change, error) {
 	var changes []Change
 	err := s.view(ctx, func(snap store.Snapshot) error {
+		if err := w.check(snap, s, at); err != nil {
+			return err
+		}
 		for e, err := range docstore.Feed(snap, s.number, at) {
 			if err != nil {
 				return err

@@ -158,7 +158,10 @@ func (r *Replica) findHeld() ([]rebasing, error) {
 
 // blockers is called with r.mu and mu held.
 func (s *Space) blockers(holds []docstore.Hold) []docstore.Blocker {
-	known := slices.Collect(maps.Keys(s.acked))
+	var known []PeerID
+	for _, m := range s.members.List(s.r.cfg.Now()) {
+		known = append(known, m.Peer)
+	}
 	for p := range s.r.peers.known() {
 		known = append(known, p)
 	}

@@ -96,6 +96,7 @@ func openWith(cfg Config, st store.Store, anchor string) (*Replica, error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	go r.commitLoop()
 	r.resumeRemovals()
+	r.wg.Go(r.forgetLoop)
 	if cfg.Transport != nil {
 		r.startNetwork()
 	}
@@ -194,9 +195,9 @@ func (r *Replica) Close() error {
 		r.readyNeighbours(true)
 		r.mu.Lock()
 		r.closed = true
-		limit := r.group.batch.Bytes() + ackedBytes
+		limit := r.group.batch.Bytes() + membersBytes
 		for _, s := range r.spaces {
-			s.storeAcked(r.group.batch, limit, true)
+			s.storeMembers(r.group.batch, limit, true)
 		}
 		r.near.storeNeighbours(r.group.batch)
 		r.roomy.Broadcast()

@@ -135,6 +135,7 @@ func (ses *session) leave() {
 	close(ses.left)
 	st := s.peerState(ses.conn.peer)
 	st.connected--
+	s.members.Leave(ses.conn.peer, s.r.cfg.Now())
 	st.level = false
 }
 
@@ -337,6 +338,9 @@ func (ses *session) do(step protocol.Step, frame []byte) error {
 	}
 	if step.Acked {
 		ses.noteAcked()
+	}
+	if len(step.Members) > 0 {
+		s.learnMembers(step.Members)
 	}
 	if step.Refused != nil {
 		ses.noteRefused(step.Refused)

@@ -27,21 +27,21 @@ type Space struct {
 
 	rejoin rejoin
 
-	state       *docstore.Space // newest, not all of it durable; guarded by r.mu
-	ackedStored time.Time       // guarded by r.mu
+	state         *docstore.Space // newest, not all of it durable; guarded by r.mu
+	membersStored time.Time       // guarded by r.mu
 
 	mu       sync.Mutex // guards what follows; taken after r.mu where both are
 	durable  durableState
 	changed  chan struct{} // closed and replaced when durable moves
-	acked    map[PeerID]crdt.VersionVector
-	ackDirty map[PeerID]struct{}
-	ackMoved chan struct{} // closed and replaced when acked moves
+	members  *protocol.Roster
+	ackMoved chan struct{} // closed and replaced when members hold more
 	sessions map[*session]struct{}
 	live     liveCache
 	status   map[PeerID]*peerSpaceState
 	damage   damage
 	exposure *docstore.Exposure // who has what of this node's own writes
 	fenced   bool               // own writes are being re-issued, and are not sent
+	watchers map[*watcher]struct{}
 }
 
 // durableState is what peers and readers may know of: one moment of the space, on disk.
@@ -49,6 +49,7 @@ type durableState struct {
 	protocol.State
 	horizon   crdt.VersionVector
 	arrival   uint64
+	floor     uint64
 	documents int64
 
 	max          hlc.Time // the greatest of the horizon
@@ -64,7 +65,7 @@ func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*S
 	if err != nil {
 		return nil, err
 	}
-	acked, err := docstore.Acked(snap, number)
+	members, err := docstore.Members(snap, number)
 	if err != nil {
 		return nil, err
 	}
@@ -80,13 +81,13 @@ func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*S
 		r: r, name: name, number: number, state: state, lives: lives, trust: trust,
 		removed: make(chan struct{}),
 		changed: make(chan struct{}), ackMoved: make(chan struct{}),
-		acked: acked, ackDirty: make(map[PeerID]struct{}),
-		sessions: make(map[*session]struct{}), status: make(map[PeerID]*peerSpaceState),
+		members: protocol.NewRoster(r.Self(), members), sessions: make(map[*session]struct{}),
+		status: make(map[PeerID]*peerSpaceState), watchers: make(map[*watcher]struct{}),
 		exposure: docstore.NewExposure(),
 	}
 	for id := range state.Owned() {
-		for _, vv := range acked {
-			s.exposure.Named(crdt.Dot{Replica: id, Time: vv.Get(id)})
+		for _, m := range members {
+			s.exposure.Named(crdt.Dot{Replica: id, Time: m.VV.Get(id)})
 		}
 	}
 	s.durable = s.snapshotState(r.self)
@@ -102,7 +103,7 @@ func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
 			Digest: s.state.Digest(), Closed: s.state.IsClosed(), Ahead: s.state.Horizon().Beyond(s.state.VV()),
 			Rejoining: s.state.Rejoining() != nil,
 		},
-		horizon: s.state.Horizon().Clone(), arrival: s.state.Arrival(), documents: s.state.Documents(),
+		horizon: s.state.Horizon().Clone(), arrival: s.state.Arrival(), floor: s.state.Floor(), documents: s.state.Documents(),
 		conflicts: conflicts, conflicted: conflicted,
 		max: s.state.Horizon().Max(), owned: s.state.Owned(), ownedVersion: s.state.OwnedVersion(), renamings: s.state.Renamings(),
 	}

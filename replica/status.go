@@ -59,33 +59,6 @@ func (ses *session) noteLevel() {
 	}
 }
 
-func (ses *session) noteAcked() {
-	ses.mu.Lock()
-	vv := ses.proto.AckedVector().Clone()
-	ses.mu.Unlock()
-	s, peer := ses.space, ses.conn.peer
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, known := s.acked[peer]; !known && len(s.acked) >= maxPeersKept {
-		s.forgetAcked()
-	}
-	s.acked[peer] = vv
-	s.ackDirty[peer] = struct{}{}
-	close(s.ackMoved)
-	s.ackMoved = make(chan struct{})
-}
-
-// forgetAcked makes room for the vector of another peer. It is called with mu held.
-func (s *Space) forgetAcked() {
-	for p := range s.acked {
-		if st := s.status[p]; st == nil || st.connected == 0 {
-			delete(s.acked, p)
-			s.ackDirty[p] = struct{}{}
-			return
-		}
-	}
-}
-
 func (ses *session) noteError(err error) {
 	s := ses.space
 	s.mu.Lock()
@@ -127,7 +100,7 @@ func (ses *session) noteCompared(c protocol.Comparison, lasting bool) {
 	}
 }
 
-// Synced returns how many peers are known to hold the transaction durably.
+// Synced returns how many other members are known to hold the transaction durably: by their own word, or by that of others.
 func (s *Space) Synced(rc Receipt) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,13 +109,7 @@ func (s *Space) Synced(rc Receipt) int {
 
 func (s *Space) syncedLocked(rc Receipt) int {
 	rc.Dot = s.durable.renamings.Present(rc.Dot)
-	n := 0
-	for _, vv := range s.acked {
-		if rc.Dot.IsZero() || vv.Covers(rc.Dot) {
-			n++
-		}
-	}
-	return n
+	return s.members.Holding(rc.Dot)
 }
 
 // WaitSynced returns when n peers hold the transaction durably, or with the error of ctx. A transaction that changed
@@ -226,8 +193,8 @@ func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
 	st := s.Summary()
 	s.mu.Lock()
 	peers := make(map[PeerID]struct{})
-	for p := range s.acked {
-		peers[p] = struct{}{}
+	for _, m := range s.members.List(s.r.cfg.Now()) {
+		peers[m.Peer] = struct{}{}
 	}
 	for p := range s.status {
 		peers[p] = struct{}{}
@@ -249,7 +216,8 @@ func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
 
 func (s *Space) peerStatus(ctx context.Context, snap store.Snapshot, p PeerID, vv crdt.VersionVector) (PeerSpaceStatus, error) {
 	s.mu.Lock()
-	acked := s.acked[p]
+	member, _ := s.members.Get(p)
+	acked := member.VV
 	ps := PeerSpaceStatus{Space: s.name, Peer: p}
 	if st := s.status[p]; st != nil {
 		ps.Connected, ps.Level, ps.Mismatch = st.connected > 0, st.level, st.mismatch

@@ -26,6 +26,7 @@ const (
 	TypeAck     Type = 0x12
 	TypeLevel   Type = 0x13
 	TypeRefusal Type = 0x14
+	TypeMembers Type = 0x15
 
 	TypeSnapshotOffer   Type = 0x16
 	TypeSnapshotRequest Type = 0x17
@@ -81,6 +82,8 @@ func (t Type) String() string {
 		return "SnapshotBegin"
 	case TypeSnapshotPiece:
 		return "SnapshotPiece"
+	case TypeMembers:
+		return "Members"
 	case TypeOpening:
 		return "Opening"
 	case TypeBranches:
@@ -130,6 +133,8 @@ func appendMessage(dst []byte, m protocol.Message) ([]byte, error) {
 		return appendSnapshotBegin(dst, m)
 	case *protocol.SnapshotPiece:
 		return appendSnapshotPiece(dst, m)
+	case *protocol.Members:
+		return appendMembers(dst, m)
 	case *protocol.Opening:
 		return appendOpening(dst, m)
 	case *protocol.Branches:
@@ -176,6 +181,8 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseSnapshotBegin(body))
 	case TypeSnapshotPiece:
 		return message(parseSnapshotPiece(body))
+	case TypeMembers:
+		return message(parseMembers(body))
 	case TypeOpening:
 		return message(parseOpening(body))
 	case TypeBranches:

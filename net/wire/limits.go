@@ -19,6 +19,9 @@ const (
 	MaxVectorEntries = 100_000
 	// MaxBranches bounds the places of one Branches.
 	MaxBranches = protocol.MaxBranches
+	// MaxMembers bounds the members of one Members, MaxMemberDots the entries told of each.
+	MaxMembers    = protocol.MaxMembersTold
+	MaxMemberDots = protocol.MaxMemberDots
 	// MaxSpaceBytes bounds the name of a space.
 	MaxSpaceBytes = 255
 

@@ -87,6 +87,11 @@ func samples() []sample {
 			Documents: []crdt.DocumentDelta{{Key: "a\x00", Cells: []byte{1}}, {Key: "b", Cells: []byte{1, 2, 3}}},
 		}},
 		{"snapshot-last", &protocol.SnapshotPiece{State: 2, Range: protocol.Range{Lower: protocol.Position{Key: "b", Path: "x\x00"}}}},
+		{"members", &protocol.Members{List: []protocol.MemberNews{
+			{Peer: protocol.PeerID{1, 31: 2}, Heard: 1_790_000_000_000, Direct: true},
+			{Peer: protocol.PeerID{3, 31: 4}, Heard: 1_789_000_000_000, Evicted: 1_789_500_000_000, Dots: []crdt.Dot{{Replica: bob}, {Replica: alice, Time: at(1_790_000_000_000, 3)}}},
+			{Peer: protocol.PeerID{5, 31: 6}, Whole: true, Dots: []crdt.Dot{{Replica: bob, Time: 7}}},
+		}}},
 		{"opening", &protocol.Opening{Self: alice, VV: protocol.Summarize(sampleVector()), Stable: protocol.VectorSummary{Entries: MaxVectorEntries}}},
 		{"branches", &protocol.Branches{List: []protocol.Branch{
 			{Hashes: &[protocol.FanOut]protocol.BranchHash{0: {1, 2, 3, 4, 5, 6}, 31: {7}}},

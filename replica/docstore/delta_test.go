@@ -8,7 +8,6 @@ import (
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/codec"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
-	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
 
@@ -357,19 +356,5 @@ func TestLogKeysAreParsedAsTheyArePacked(t *testing.T) {
 				t.Errorf("%v parses from its first %d bytes", p, n)
 			}
 		}
-	}
-}
-
-func TestAcknowledgedVectorsAreKeptByPeer(t *testing.T) {
-	n := newNode(t, 1)
-	peers := []protocol.PeerID{{1}, {2}}
-	b := new(store.Batch)
-	PutAcked(b, 1, peers[0], crdt.NewVersionVector(crdt.Dot{Replica: 5, Time: 6}))
-	PutAcked(b, 1, peers[1], crdt.VersionVector{})
-	PutAcked(b, 2, peers[1], crdt.NewVersionVector(crdt.Dot{Replica: 7, Time: 8}))
-	n.commit(b)
-	acked, err := Acked(n.snapshot(), 1)
-	if err != nil || len(acked) != 2 || acked[peers[0]].Get(5) != 6 || acked[peers[1]].Len() != 0 {
-		t.Errorf("got %v, %v", acked, err)
 	}
 }

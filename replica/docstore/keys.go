@@ -23,7 +23,7 @@ const (
 	kindConflicts = 'x' // space, document key → number of its conflicts
 	kindLives     = 'e' // space → former names of its feed
 	kindRejoin    = 'b' // space → the mark of a snapshot being merged; space, replica → its times in V, stable and hidden
-	kindAcked     = 'a' // space, peer → the version vector that it acknowledged
+	kindMember    = 'a' // space, peer → what it holds durably, and when it was heard of
 )
 
 func spaceKey(kind byte, space uint32, extra int) []byte {

@@ -41,11 +41,15 @@ func (s *Space) advanceStable(d crdt.Dot) bool {
 	return true
 }
 
+// WaitsForPruning reports whether there may be something for Prune to do.
+func (s *Space) WaitsForPruning() bool { return len(s.prune.todo) > 0 }
+
 // Pruned tells what a step of Prune did.
 type Pruned struct {
 	LogKeys   int // deleted
 	Records   int // rewritten with fewer cells or contexts, or deleted
 	Documents int // of which nothing is left
+	Finished  int // replicas of which nothing more is stable
 	// More: there is more to prune, now or once what waits is committed.
 	More bool
 }
@@ -211,6 +215,7 @@ func (p *pruneStep) apply() error {
 		list.done[d.Replica] = d.Time
 		if d.Time >= p.space.stable.Get(d.Replica) { // else it has risen in what is not committed yet
 			delete(list.todo, d.Replica)
+			p.pruned.Finished++
 		}
 	}
 	list.at = p.at

@@ -133,6 +133,13 @@ func Feed(r store.Snapshot, space uint32, since uint64) iter.Seq2[FeedEntry, err
 	}
 }
 
+// Floor returns Space.Floor as a snapshot has it.
+func Floor(r store.Snapshot, space uint32) (uint64, error) {
+	s := &Space{number: space}
+	err := s.loadMeta(r)
+	return s.floor, err
+}
+
 // CountLog counts the log entries of one replica in (from, to], at most limit of them.
 func CountLog(r store.Snapshot, space uint32, from, to crdt.Dot, limit int64) (int64, error) {
 	n := int64(0)

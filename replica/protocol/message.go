@@ -7,7 +7,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 )
 
-// Message is one of *Grants, *Vectors, *Opening, *Branches, *Delta, *Ack, *Level, *Refusal, *Clock and those of snapshots: what two replicas of a space tell
+// Message is one of *Grants, *Vectors, *Opening, *Branches, *Delta, *Ack, *Level, *Refusal, *Members, *Clock and those of snapshots: what two replicas of a space tell
 // each other in one session. A message is not changed after it was made.
 type Message interface{ message() }
 

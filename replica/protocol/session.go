@@ -53,6 +53,8 @@ type Step struct {
 	Acked bool
 	// Refused is what the peer would not merge, for the log and the status.
 	Refused *Refusal
+	// Members is what the peer tells of other members.
+	Members []Member
 	// Compared says how a comparison of digests ended.
 	Compared Comparison
 	// Lasting: it is Differs, as the one before was, and the vectors have not changed.
@@ -103,7 +105,8 @@ type Session struct {
 	differed [16]byte                    // hash of the vector at which the last comparison found a difference, or zero
 	clocks   clocks
 	snap     snapshots
-	servable bool // see canServe
+	servable bool   // see canServe
+	gossip   gossip // of other members
 }
 
 // maxRefusals bounds the origins whose refusals wait to be sent, against a peer that makes origins up. The sender of a delta
@@ -164,6 +167,8 @@ func (s *Session) Receive(m Message) (Step, error) {
 		return s.receiveBegin(m), nil
 	case *SnapshotPiece:
 		return s.receivePiece(m), nil
+	case *Members:
+		return s.receiveMembers(m), nil
 	}
 	return Step{}, fmt.Errorf("unknown message %T", m)
 }
@@ -340,6 +345,9 @@ func (s *Session) Next(src Source) (Message, error) {
 		return m, nil
 	}
 	if m := s.nextRepair(); m != nil {
+		return m, nil
+	}
+	if m := s.nextMembers(); m != nil {
 		return m, nil
 	}
 	if s.compare && s.met && s.IsLevel() {

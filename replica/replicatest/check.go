@@ -8,7 +8,6 @@ import (
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
-	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 // checkDocument compares what is stored under a key with what the oracle expects of this very state, cell by
@@ -145,20 +144,6 @@ func (s *simulation) onDisk(r *replica) crdt.VersionVector {
 		return crdt.VersionVector{}
 	}
 	return state.VV()
-}
-
-// checkAcked checks the stored acknowledgements: none may be of more than the peer ever had.
-func (r *replica) checkAcked(snap store.Snapshot) error {
-	acked, err := docstore.Acked(snap, spaceNumber(r.space))
-	if err != nil {
-		return err
-	}
-	for _, n := range r.node.sim.nodes {
-		if vv, ever := acked[n.peer], n.replicas[r.space].ever; !vv.LessOrEqual(ever) {
-			return fmt.Errorf("node %d acknowledged %s and never had more than %s on disk", n.index, vv, ever)
-		}
-	}
-	return nil
 }
 
 // verify recomputes what derives from the documents.

@@ -10,7 +10,8 @@
 //	a transaction, a group handed to the disk, a commit that ends, a frame sent, a frame delivered;
 //	a link made or broken, a partition; a frame lost, repeated, out of order, or from an earlier session;
 //	a crash before a commit has ended, or after it and before anybody was told; a commit that fails;
-//	an old backup restored; a clock set wrong; a node that joins late.
+//	an old backup restored; a clock set wrong; a node that joins late;
+//	members told of, or one evicted; stable raised; a step of pruning.
 //
 // The oracle keeps, for each transaction, what it wrote and exactly which entries its author had seen and removed or
 // replaced, by its own reading of the rules: an entry is live iff it was written and no transaction that had seen
@@ -29,6 +30,9 @@
 // that everybody is level and equal, that Verify finds no fault, and that no durable transaction is gone, unless the only
 // store that had it was put back to an older backup.
 //
-// Not simulated: pruning (stable stays empty), joining by snapshot, the bytes of the wire, goroutines. The tests of packages
+// When all are level, replicas tell each other of members until everything is stable for all, and prune: then no removed field, no
+// deleted document and no log key may be left.
+//
+// Not simulated: joining by snapshot, the bytes of the wire, goroutines. The tests of packages
 // replica and net run those.
 package replicatest

@@ -2,6 +2,8 @@ package replicatest
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -18,27 +20,51 @@ func (s *simulation) someForgetting() {
 		return
 	}
 	r := n.replicas[s.forget.IntN(len(n.replicas))]
-	if s.forget.IntN(3) == 0 {
-		if s.plan.rejoins {
-			r.raiseStable(s.anyStable(r))
-		} else {
-			r.raiseStable(s.below(s.heldByAll(r.space)))
-		}
-		return
+	switch d := s.forget.IntN(20); {
+	case d < 5:
+		r.raiseStable(s.someStable(r))
+	case d < 10:
+		r.tellMembers(s.forget.IntN(3) > 0)
+	case d < 11:
+		r.evict()
+	case d < 13 && !n.isSuspect():
+		s.transactWith(r, func(w *write) { w.delete(s.forget.IntN(2) == 0) })
+	default:
+		r.prune(1 + s.forget.IntN(12))
 	}
-	r.prune(1 + s.forget.IntN(12))
+}
+
+// someStable returns what stable may rise to: what members are thought to have, or, where replicas can be brought up by a snapshot,
+// anything at all.
+func (s *simulation) someStable(r *replica) crdt.VersionVector {
+	switch {
+	case !s.plan.rejoins:
+		return s.below(r.stableByMembers().Meet(s.heldByAll(r.space)))
+	case s.forget.IntN(2) == 0:
+		return r.stableByMembers()
+	}
+	return s.anyStable(r)
+}
+
+// delete deletes a document, or all of them.
+func (w *write) delete(all bool) {
+	keys := slices.Sorted(maps.Keys(w.sim.oracles[w.r.space].docs))
+	if !all && len(keys) > 0 {
+		keys = keys[w.sim.forget.IntN(len(keys)):][:1]
+	}
+	for _, key := range keys {
+		w.draft.remove(key, "")
+		if err := w.tx.Remove(key, ""); w.err == nil {
+			w.err = err
+		}
+	}
 }
 
 // heldByAll returns what every node has on its disk.
 func (s *simulation) heldByAll(space int) crdt.VersionVector {
 	all := s.onDisk(s.nodes[0].replicas[space])
 	for _, n := range s.nodes[1:] {
-		vv := s.onDisk(n.replicas[space])
-		var least crdt.VersionVector
-		for d := range all.All() {
-			least.Advance(crdt.Dot{Replica: d.Replica, Time: min(d.Time, vv.Get(d.Replica))})
-		}
-		all = least
+		all = all.Meet(s.onDisk(n.replicas[space]))
 	}
 	return all
 }
@@ -99,20 +125,49 @@ func (r *replica) prune(limit int) docstore.Pruned {
 	return p
 }
 
-// forgetAll lets all replicas, which are level, prune everything, and checks that no trace is left of what is removed.
-func (s *simulation) forgetAll() {
-	for _, n := range s.nodes {
-		for _, r := range n.replicas {
-			r.raiseStable(r.state.VV())
-			for s.failure == nil && r.prune(1+s.forget.IntN(50)).More {
-				n.seal()
-				n.persist()
-			}
-			n.seal()
-			n.persist()
-			s.checkForgotten(r)
+// deleteAll deletes all documents, so that nothing may be left in the end.
+func (s *simulation) deleteAll() {
+	for space := range s.oracles {
+		if n := s.nodes[s.forget.IntN(len(s.nodes))]; !n.isSuspect() {
+			s.transactWith(n.replicas[space], func(w *write) { w.delete(true) })
 		}
 	}
+}
+
+// forgetAll lets all replicas, which are level, tell each other of all members, prune everything, and checks that no trace is left of
+// what is removed.
+func (s *simulation) forgetAll() {
+	for round := 0; s.failure == nil && round < 2*len(s.nodes); round++ {
+		for _, n := range s.nodes {
+			for _, r := range n.replicas {
+				r.tellMembers(true)
+			}
+		}
+		for s.failure == nil && s.drain() {
+		}
+	}
+	for _, n := range s.nodes {
+		for _, r := range n.replicas {
+			s.forgetWhole(r)
+		}
+	}
+}
+
+func (s *simulation) forgetWhole(r *replica) {
+	n := r.node
+	stable := r.stableByMembers()
+	if !stable.Equal(r.state.VV()) {
+		s.failf("node %d: all are level at %s, and by what it knows of members stable is %s", n.index, r.state.VV(), stable)
+		return
+	}
+	r.raiseStable(stable)
+	for s.failure == nil && r.prune(1+s.forget.IntN(50)).More {
+		n.seal()
+		n.persist()
+	}
+	n.seal()
+	n.persist()
+	s.checkForgotten(r)
 }
 
 // checkForgotten: no context, no log key and no deleted document is left.

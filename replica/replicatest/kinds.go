@@ -21,6 +21,8 @@ const (
 	BuiltDeltas          // made from the log
 	PartialDeltas        // of these, ended early
 	Messages             // handed to a session
+	MembersTold          // of others, to a peer
+	MembersEvicted       //
 	StableRaised         //
 	LogKeysPruned        //
 	RecordsPruned        // rewritten with fewer cells or contexts, or deleted
@@ -97,6 +99,8 @@ var kindNames = [numKinds]string{
 	BuiltDeltas:          "built deltas",
 	PartialDeltas:        "partial deltas",
 	Messages:             "messages",
+	MembersTold:          "members told",
+	MembersEvicted:       "members evicted",
 	StableRaised:         "stable raised",
 	LogKeysPruned:        "log keys pruned",
 	RecordsPruned:        "records pruned",

@@ -8,7 +8,6 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
-	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 // link connects two nodes. While it is up it carries a session for each space.
@@ -49,6 +48,9 @@ func (l *link) connect() {
 			c.ends[side].session.TellWhole(r.node.sim.plan.whole, r.node.sim.plan.leaf)
 		}
 		c.ends[0].peer, c.ends[1].peer = c.ends[1], c.ends[0]
+		for _, e := range c.ends {
+			e.replica.members.Meet(e.peer.replica.node.peer, e.replica.node.wall())
+		}
 		l.conduits = append(l.conduits, c)
 		l.ends = append(l.ends, c.ends[:]...)
 	}
@@ -59,6 +61,7 @@ func (l *link) cut() (underWay int) {
 	for _, e := range l.ends {
 		underWay += len(e.inbox)
 		e.stream.close()
+		e.replica.members.Leave(e.peer.replica.node.peer, e.replica.node.wall())
 	}
 	l.isUp, l.conduits, l.ends = false, nil, nil
 	return underWay
@@ -186,6 +189,12 @@ func (s *simulation) do(e *end, step protocol.Step) {
 		s.counts[LossProvenByVector]++
 		n.doubtIdentity()
 	}
+	if step.Acked {
+		e.replica.members.Acknowledge(e.peer.replica.node.peer, e.session.AckedVector())
+	}
+	if step.Members != nil {
+		s.learnMembers(e, step.Members)
+	}
 	switch step.Compared {
 	case protocol.Equal:
 		s.counts[EqualDigests]++
@@ -264,15 +273,6 @@ func (s *simulation) load(r *replica, d *protocol.Delta, state knowledge) {
 	s.carried[d] = carried
 }
 
-// storeAcked adds the vectors that peers have acknowledged to a batch.
-func (s *simulation) storeAcked(n *node, b *store.Batch) {
-	for _, r := range n.replicas {
-		for _, e := range s.endsOf(r) {
-			docstore.PutAcked(b, spaceNumber(r.space), e.peer.replica.node.peer, e.session.AckedVector())
-		}
-	}
-}
-
 func describe(m protocol.Message) string {
 	switch m := m.(type) {
 	case *protocol.Delta:
@@ -287,6 +287,8 @@ func describe(m protocol.Message) string {
 		return "ack " + m.VV.String()
 	case *protocol.SnapshotOffer, *protocol.SnapshotRequest, *protocol.SnapshotBegin, *protocol.SnapshotPiece:
 		return describeSnapshot(m)
+	case *protocol.Members:
+		return fmt.Sprintf("%d members", len(m.List))
 	case *protocol.Refusal:
 		return fmt.Sprintf("refusal of %s (%s, %s]: %s", m.Origin, m.From, m.To, m.Code)
 	}

@@ -44,6 +44,7 @@ type replica struct {
 	durable durableState
 	ever    crdt.VersionVector // everything that was ever durable here, also before a backup was restored
 	live    []*protocol.Delta  // oldest first
+	members *protocol.Roster
 
 	now  knowledge // what state includes, by the oracle's account
 	disk knowledge // the same of what is durable
@@ -115,10 +116,11 @@ func (n *node) open() {
 		if err == nil {
 			r.state, err = r.load(snap)
 		}
-		if err == nil {
-			err = r.checkAcked(snap)
-		}
 		if err != nil {
+			n.sim.failf("node %d: open: %v", n.index, err)
+			return
+		}
+		if err := r.loadMembers(snap); err != nil {
 			n.sim.failf("node %d: open: %v", n.index, err)
 			return
 		}
@@ -237,7 +239,7 @@ func (n *node) seal() bool {
 		g.states = append(g.states, r.snapshotState())
 	}
 	if n.sim.chance(0.2) {
-		n.sim.storeAcked(n, g.batch)
+		n.storeMembers(g.batch)
 	}
 	n.inFlight, n.group = g, newGroup(len(n.replicas))
 	return true

@@ -3,6 +3,7 @@ package replicatest
 import (
 	"hash/fnv"
 	"math/rand/v2"
+	"time"
 )
 
 // plan is what a seed chooses before its run begins: how large the run is, and what may go wrong in it.
@@ -29,6 +30,7 @@ type plan struct {
 	whole      int  // up to how many entries vectors are told whole when a session opens
 	leaf       int  // the same of a place in their trie
 	forgets    bool // stable rises, and is pruned
+	maxOffline time.Duration
 }
 
 // restorePolicy says how backups are restored.
@@ -86,6 +88,7 @@ func (s *simulation) draw() plan {
 	p.rejoins = s.rejoin.IntN(3) > 0
 	p.choppy = p.rejoins && s.rejoin.IntN(2) == 0
 	p.forgets = p.restores == neverRestored && s.forget.Float64() < 0.7
+	p.maxOffline = []time.Duration{time.Second, time.Minute, 30 * 24 * time.Hour}[s.forget.IntN(3)]
 	return p
 }
 

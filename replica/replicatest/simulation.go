@@ -199,6 +199,9 @@ func (s *simulation) settle() {
 	s.settles = true
 	defer func() { s.settles = false }()
 	s.heal()
+	if s.plan.forgets && s.forget.IntN(4) == 0 {
+		s.deleteAll()
+	}
 	// Each round moves something, so very many of them mean that the nodes tell each other things without end.
 	for round := 0; s.failure == nil && (s.drain() || s.retryAll() || s.wait()); round++ {
 		if round > 300 {

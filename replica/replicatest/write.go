@@ -22,6 +22,14 @@ type write struct {
 
 // transact runs a random transaction on a replica.
 func (s *simulation) transact(r *replica) {
+	s.transactWith(r, func(w *write) {
+		for range 1 + s.rng.IntN(4) {
+			w.operate()
+		}
+	})
+}
+
+func (s *simulation) transactWith(r *replica, operations func(*write)) {
 	n := r.node
 	over := n.overlay()
 	defer over.Snapshot.Close()
@@ -38,9 +46,7 @@ func (s *simulation) transact(r *replica) {
 	w := &write{sim: s, r: r, event: s.event(crdt.Dot{Replica: n.self, Time: at})}
 	w.tx = r.state.Begin(over, w.event)
 	w.draft = newDraft(s.oracles[r.space], r.now, n.self, func(cell int) []int { return r.liveNow(over, cell) })
-	for range 1 + s.rng.IntN(4) {
-		w.operate()
-	}
+	operations(w)
 	if w.err != nil {
 		s.failf("node %d: transaction: %v", n.index, w.err)
 		return

@@ -1,0 +1,109 @@
+package replica
+
+import (
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// membersInterval is how often at the most what is known of members is stored. It only informs: a session begins with the peer's
+// own word.
+const membersInterval = 2 * time.Second
+
+// membersBytes bounds how much of it goes into one commit, so that what matters finds room there; the rest comes later.
+const membersBytes = 1 << 20
+
+// storeMembers adds what is new of members to a batch, up to a size of that, if it was not done just now. It is called with
+// r.mu held.
+func (s *Space) storeMembers(b *store.Batch, limit int, always bool) {
+	now := s.r.cfg.Now()
+	if !always && now.Sub(s.membersStored).Abs() < membersInterval {
+		return
+	}
+	s.membersStored = now
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members.TakeDirty(func(m protocol.Member, known bool) bool {
+		if b.Bytes() >= limit {
+			return false
+		}
+		if known {
+			docstore.PutMember(b, s.number, m)
+		} else {
+			docstore.ForgetMember(b, s.number, m.Peer)
+		}
+		return true
+	})
+}
+
+func (ses *session) noteAcked() {
+	ses.mu.Lock()
+	vv := ses.proto.AckedVector().Clone()
+	ses.mu.Unlock()
+	s := ses.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members.Acknowledge(ses.conn.peer, vv)
+	s.membersMoved()
+}
+
+func (s *Space) learnMembers(list []protocol.Member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.members.Version()
+	s.members.Learn(list, s.r.cfg.Now())
+	if s.members.Version() != before {
+		s.membersMoved()
+	}
+}
+
+// membersMoved is called with mu held.
+func (s *Space) membersMoved() {
+	close(s.ackMoved)
+	s.ackMoved = make(chan struct{})
+}
+
+// Evict lets a member that is gone for good no longer hold pruning back, here and at all members that hear of it. If it comes back
+// it is brought up to date by a snapshot, and counts again. A connected one cannot be evicted.
+func (s *Space) Evict(peer PeerID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.members.Evict(peer, s.r.cfg.Now())
+}
+
+// MemberStatus describes what is known of a node that keeps a replica of the space.
+type MemberStatus struct {
+	Peer      PeerID
+	Connected bool      // with this node
+	Heard     time.Time // when it was connected with anybody last, as far as this node was told
+	Evicted   time.Time // zero: never
+	// Counts: what it lacks is not pruned. It is connected, or was heard of within Config.MaxOffline and not evicted since.
+	Counts bool
+	Vector crdt.VersionVector // it holds at least this durably
+	// Lacks says that it lacks something that this node has, as far as is known, and Since from when the oldest of that is. While it
+	// counts, nothing written later is pruned.
+	Lacks bool
+	Since time.Time
+}
+
+// Members describes the other members of the space, sorted by peer.
+func (s *Space) Members() []MemberStatus {
+	now := s.r.cfg.Now()
+	s.mu.Lock()
+	list, own := s.members.List(now), s.durable.VV
+	all := make([]MemberStatus, len(list))
+	for i, m := range list {
+		all[i] = MemberStatus{
+			Peer: m.Peer, Connected: m.Direct, Heard: time.UnixMilli(m.Heard), Vector: m.VV,
+			Counts: s.members.Counts(m.Peer, now, s.r.cfg.MaxOffline), Lacks: !own.LessOrEqual(m.VV),
+		}
+		if m.Evicted > 0 {
+			all[i].Evicted = time.UnixMilli(m.Evicted)
+		}
+	}
+	s.mu.Unlock()
+	return all
+}
