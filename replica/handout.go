@@ -114,6 +114,9 @@ func (s *Space) note(peer PeerID) error {
 	if err := r.waitForRoom(); err != nil {
 		return err
 	}
+	if err := s.checkHere(); err != nil {
+		return err
+	}
 	before := s.state.OwnedVersion()
 	limit := r.clockLimit()
 	s.state.Hand(r.group.batch, peer, func(id crdt.ReplicaID) hlc.Time {

@@ -164,7 +164,7 @@ func (s *Space) noteMerged(m docstore.Merged) {
 // mergePiece merges a piece of a snapshot, in as many groups as it takes. It does not wait until they are durable.
 func (ses *session) mergePiece(p *protocol.Piece) error {
 	for {
-		m, err := ses.space.mergePieceStep(p)
+		m, err := ses.space.mergePieceStep(ses.conn.peer, p)
 		if err != nil {
 			return err
 		}
@@ -179,11 +179,14 @@ func (ses *session) mergePiece(p *protocol.Piece) error {
 	}
 }
 
-func (s *Space) mergePieceStep(p *protocol.Piece) (docstore.MergedPiece, error) {
+func (s *Space) mergePieceStep(peer PeerID, p *protocol.Piece) (docstore.MergedPiece, error) {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.waitForRoom(); err != nil {
+		return docstore.MergedPiece{}, err
+	}
+	if err := s.mayMerge(peer); err != nil {
 		return docstore.MergedPiece{}, err
 	}
 	over, err := r.overlay()

@@ -117,7 +117,7 @@ func (ses *session) doRepairs(ctx context.Context) {
 			}
 			res := protocol.RepairResult{Err: ses.space.mayHandOut(ses.conn.peer)}
 			if res.Err == nil {
-				res = ses.space.doRepairJob(ctx, job)
+				res = ses.space.doRepairJob(ctx, ses.conn.peer, job)
 			}
 			<-ses.space.r.repairing
 			ses.mu.Lock()
@@ -138,25 +138,25 @@ func (ses *session) pokeRepairs() {
 }
 
 // doRepairJob reads what is durable, and merges.
-func (s *Space) doRepairJob(ctx context.Context, job *protocol.RepairJob) (res protocol.RepairResult) {
+func (s *Space) doRepairJob(ctx context.Context, peer PeerID, job *protocol.RepairJob) (res protocol.RepairResult) {
 	err := s.view(ctx, func(snap store.Snapshot) error {
 		res = docstore.RepairJob(ctx, snap, s.number, job)
 		return res.Err
 	})
 	if err == nil && job.Merge != nil {
-		res.Changed, res.Damaged, err = s.joinCells(job.Merge.Documents)
+		res.Changed, res.Damaged, err = s.joinCells(peer, job.Merge.Documents)
 	}
 	res.Err = err
 	return res
 }
 
 // joinCells merges the cells of a peer, and waits until that is durable.
-func (s *Space) joinCells(docs []crdt.DocumentDelta) (changed, damaged int, err error) {
+func (s *Space) joinCells(peer PeerID, docs []crdt.DocumentDelta) (changed, damaged int, err error) {
 	if len(docs) == 0 {
 		return 0, 0, nil
 	}
 	for {
-		m, g, err := s.joinPart(docs)
+		m, g, err := s.joinPart(peer, docs)
 		if err == nil && g != nil {
 			err = g.wait()
 		}
@@ -174,11 +174,14 @@ func (s *Space) joinCells(docs []crdt.DocumentDelta) (changed, damaged int, err 
 	}
 }
 
-func (s *Space) joinPart(docs []crdt.DocumentDelta) (docstore.JoinedCells, *group, error) {
+func (s *Space) joinPart(peer PeerID, docs []crdt.DocumentDelta) (docstore.JoinedCells, *group, error) {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.waitForRoom(); err != nil {
+		return docstore.JoinedCells{}, nil, err
+	}
+	if err := s.mayMerge(peer); err != nil {
 		return docstore.JoinedCells{}, nil, err
 	}
 	over, err := r.overlay()

@@ -261,6 +261,9 @@ func (r *Replica) makeSpace(name string) (*Space, *group, error) {
 		return nil, nil, err
 	}
 	defer snap.Close()
+	if number, err = docstore.UnusedNumber(snap, number); err != nil {
+		return nil, nil, err
+	}
 	s, err := r.loadSpace(snap, name, number)
 	if err != nil {
 		return nil, nil, err

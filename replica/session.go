@@ -290,8 +290,11 @@ func (ses *session) receive() error {
 			}
 			continue
 		}
-		if err := ses.permit(m); err != nil {
-			return err
+		if m, err = ses.permit(m); m == nil || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
 		}
 		ses.mu.Lock()
 		ses.takeAdvice()

@@ -213,7 +213,7 @@ func (s *Space) mergePart(d *liveDelta) (*group, error) {
 	if err := r.waitForRoom(); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.checkHere(), s.mayMerge(d)); err != nil {
+	if err := s.mayMerge(d.from); err != nil {
 		return nil, err
 	}
 	over, err := r.overlay()

@@ -156,11 +156,11 @@ func (ses *session) receiveGrants(m *protocol.Grants) error {
 	return nil
 }
 
-// permit refuses what a peer may not say: before anything is known of it, after its rights have ended, or because it may only read. Deltas are looked at
-// once more where they are merged.
-func (ses *session) permit(m protocol.Message) error {
+// permit refuses what a peer may not say: before anything is known of it, after its rights have ended, or because it may only read. It returns what
+// is to be heard of a message, nil if nothing is. What is merged is looked at once more at that moment (mayMerge).
+func (ses *session) permit(m protocol.Message) (protocol.Message, error) {
 	if ses.space.trust == nil {
-		return nil
+		return m, nil
 	}
 	ses.mu.Lock()
 	met := ses.trust.met
@@ -168,27 +168,37 @@ func (ses *session) permit(m protocol.Message) error {
 	rights := ses.space.rightsOf(ses.conn.peer)
 	switch {
 	case !met:
-		return fmt.Errorf("%w: a %T came before the grants that open a session", docstore.ErrMalformed, m)
+		return nil, fmt.Errorf("%w: a %T came before the grants that open a session", docstore.ErrMalformed, m)
 	case rights < ReadRights:
-		return &refusalError{errNoGrant}
-	case rights < WriteRights && !readersMaySay(m):
-		return &refusalError{fmt.Errorf("%w: it sent a %T", errMayNotWrite, m)}
+		return nil, &refusalError{errNoGrant}
+	case rights < WriteRights:
+		return ofReader(m)
 	}
-	return nil
+	return m, nil
 }
 
-// readersMaySay lists what changes no documents here. A Delta is let through, to be refused by name in merge.
-func readersMaySay(m protocol.Message) bool {
-	switch m.(type) {
-	case *protocol.Vectors, *protocol.Opening, *protocol.Branches, *protocol.Ack, *protocol.Level, *protocol.Refusal, *protocol.Delta:
-		return true
+// ofReader is permit for a peer that may only read: nothing that it says changes a document here. A Delta is let through, to be refused by
+// name in merge.
+func ofReader(m protocol.Message) (protocol.Message, error) {
+	switch m := m.(type) {
+	case *protocol.Vectors, *protocol.Opening, *protocol.Branches, *protocol.Ack, *protocol.Level, *protocol.Refusal, *protocol.Clock, *protocol.Delta,
+		*protocol.SnapshotRequest, *protocol.RepairOpen, *protocol.RangeDigests, *protocol.RangeAnswer:
+		return m, nil
+	case *protocol.SnapshotOffer: // it cannot be taken up
+		return nil, nil
+	case *protocol.RangeCells: // a repair of its replica: it gets what is here, and gives nothing
+		return &protocol.RangeCells{Round: m.Round, Reply: m.Reply, Spans: m.Spans}, nil
 	}
-	return false
+	return nil, &refusalError{fmt.Errorf("%w: it sent a %T", errMayNotWrite, m)}
 }
 
-// mayMerge is called with Replica.mu held, under which rights change: no delta is merged from a peer that has lost the right to write by then.
-func (s *Space) mayMerge(d *liveDelta) error {
-	if s.trust != nil && s.rightsOf(d.from) < WriteRights {
+// mayMerge is called with Replica.mu held, under which rights change: nothing is merged from a peer that has lost the right to write by
+// then, or into a space that was removed.
+func (s *Space) mayMerge(peer PeerID) error {
+	if err := s.checkHere(); err != nil {
+		return err
+	}
+	if s.trust != nil && s.rightsOf(peer) < WriteRights {
 		return errMayNotWrite
 	}
 	return nil

@@ -64,6 +64,42 @@ func Removing(r store.Snapshot) ([]uint32, error) {
 // RemoveStep adds to b the deletion of at most limit keys of a space whose removal was begun, and reports whether that was all: then
 // the removal has ended with b.
 func RemoveStep(r store.Snapshot, b *store.Batch, number uint32, limit int) (done bool, err error) {
+	done = true
+	err = keysOf(r, number, func(k []byte) bool {
+		if limit == 0 {
+			done = false
+			return false
+		}
+		limit--
+		b.Delete(k)
+		return true
+	})
+	if err != nil {
+		return false, fmt.Errorf("remove space %d: %w", number, err)
+	}
+	if done {
+		b.Delete(removingKey(number))
+	}
+	return done, nil
+}
+
+// UnusedNumber returns the first number, from the given one on, under which nothing is stored: a write that was on its way when its space was
+// removed may have left something.
+func UnusedNumber(r store.Snapshot, number uint32) (uint32, error) {
+	for ; ; number++ {
+		used := false
+		err := keysOf(r, number, func([]byte) bool { used = true; return false })
+		if err != nil {
+			return 0, fmt.Errorf("look for a number of a space: %w", err)
+		}
+		if !used {
+			return number, nil
+		}
+	}
+}
+
+// keysOf calls each with the keys of a space, in their order, until that returns false.
+func keysOf(r store.Snapshot, number uint32, each func(key []byte) bool) error {
 	for kind := range 256 {
 		if slices.Contains(storeKinds, byte(kind)) {
 			continue
@@ -71,15 +107,12 @@ func RemoveStep(r store.Snapshot, b *store.Batch, number uint32, limit int) (don
 		prefix := spaceKey(byte(kind), number, 0)
 		for k, err := range r.Keys(prefix, after(prefix)) {
 			if err != nil {
-				return false, fmt.Errorf("remove space %d: %w", number, err)
+				return err
 			}
-			if limit == 0 {
-				return false, nil
+			if !each(k) {
+				return nil
 			}
-			limit--
-			b.Delete(k)
 		}
 	}
-	b.Delete(removingKey(number))
-	return true, nil
+	return nil
 }
