@@ -103,6 +103,7 @@ var layoutOnlyIn = []struct {
 	{"github.com/dgraph-io", []string{"replica/badgerstore", "cmd/anabranch/internal"},
 		"the engine knows a store only as store.Store: use package badgerstore"},
 	{"filippo.io/age", []string{"replica/keyfile"}, "keys at rest are one package's business"},
+	{"github.com/pion", []string{"net/discovery"}, "it parses packets of anybody on the local network: only who wants that links it"},
 	{"github.com/spf13", []string{"cmd"}, "only the command has a command line"},
 	{"github.com/vbauerster/mpb", []string{"cmd"}, "only the command draws on a terminal"},
 	{"golang.org/x/term", []string{"cmd"}, "only the command draws on a terminal"},

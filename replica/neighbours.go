@@ -1,8 +1,10 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -88,6 +90,18 @@ func (r *Replica) Learn(p PeerID, source mesh.Source, addrs ...string) {
 
 // mayMeet reports whether a connection with a peer would be allowed here.
 func (r *Replica) mayMeet(p PeerID) bool { return p != r.Self() && r.isWelcome(p) }
+
+// Companions returns the nodes with rights in a space that is kept here, sorted: those to look for beside the ones on the transport's list.
+func (r *Replica) Companions() []PeerID {
+	all := make(map[PeerID]struct{})
+	for _, s := range r.ownedSpaces() {
+		for _, p := range s.permissions().Members() {
+			all[p] = struct{}{}
+		}
+	}
+	delete(all, r.Self())
+	return slices.SortedFunc(maps.Keys(all), func(p, q PeerID) int { return bytes.Compare(p[:], q[:]) })
+}
 
 // meshLoop keeps the node connected as package mesh has it.
 func (r *Replica) meshLoop() {

@@ -233,6 +233,10 @@ func (r *Replica) serve(conn Conn, keep bool) error {
 		conn.Close(CloseSameIdentity, "both nodes have the identity "+pc.peer.String())
 		return &CloseError{Code: CloseSameIdentity, Reason: "the node dialled has this node's own identity"}
 	}
+	if r.isFull(pc) {
+		conn.Close(CloseEnough, "this node has as many connections as it takes")
+		return &CloseError{Code: CloseEnough}
+	}
 	if !r.enter(pc) {
 		conn.Close(CloseDuplicate, "there is a connection already")
 		return &CloseError{Code: CloseDuplicate}
@@ -258,6 +262,14 @@ func (r *Replica) serve(conn Conn, keep bool) error {
 		}
 		streams.Go(func() { r.accept(ctx, pc, name, stream) })
 	}
+}
+
+// isFull reports whether there is no place for one more peer.
+func (r *Replica) isFull(pc *peerConn) bool {
+	t := &r.peers
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.conns) >= maxConns && t.conns[pc.peer] == nil && !pc.keep
 }
 
 // enter makes pc the connection with its peer. Of two that the two sides dialled at the same time, the one that the

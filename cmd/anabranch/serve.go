@@ -30,13 +30,18 @@ func newServeCommand() *cobra.Command {
 
 Who connects must prove the key of a listed peer ID, on both sides: list each peer with --allow, or in the configuration file. A peer that is
 named with its ID by --peer is allowed as well. It listens on this machine only (` + config.DefaultListen + `) unless --listen says
-otherwise; 0.0.0.0:7420 is every interface, port 0 any free port.`,
+otherwise; 0.0.0.0:7420 is every interface, port 0 any free port.
+
+One address of one other node is enough: listed nodes tell each other where the others are, and each keeps itself connected with a few of
+them (--degree; 0: only with those that --peer names). --peer srv:example.org names those in the DNS record _anabranch._udp.example.org;
+--discover finds listed nodes on the local network.`,
 		Example: `  anabranch serve --listen 0.0.0.0:7420 --allow ID-OF-B
-  anabranch serve --peer ID-OF-A@203.0.113.7:7420`,
+  anabranch serve --peer ID-OF-A@203.0.113.7:7420
+  anabranch serve --listen 0.0.0.0:7420 --allow ID-OF-A --allow ID-OF-B --discover`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	addSettings(cmd, "listen", "peer", "allow", "insecure-allow-any", "sync", "sync-interval", "max-drift")
+	addSettings(cmd, "listen", "peer", "allow", "insecure-allow-any", "discover", "degree", "max-peers", "sync", "sync-interval", "max-drift")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return appOf(cmd).serve(cmd.Context()) }
 	return cmd
 }
@@ -57,8 +62,11 @@ func (a *app) serve(ctx context.Context) error {
 		return err
 	}
 	go tendMemory(ctx)
+	stop := a.discover(ctx, r)
 	local := node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true})
-	return errors.Join(a.serveNode(ctx, local), local.Close())
+	err = a.serveNode(ctx, local)
+	stop()
+	return errors.Join(err, local.Close())
 }
 
 func (a *app) alreadyServed(ctx context.Context, c *control.Client) error {
@@ -109,6 +117,7 @@ func (a *app) openReplica(dir string) (*replica.Replica, error) {
 	}
 	c := a.replicaConfig(dir)
 	c.Transport, c.Peers = transport, a.cfg.Peers()
+	c.Degree, c.MaxPeers = a.cfg.Number("degree"), a.cfg.Number("max-peers")
 	r, err := replica.Open(c)
 	if err != nil {
 		return nil, errors.Join(err, transport.Close())

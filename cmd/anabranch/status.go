@@ -43,14 +43,17 @@ func printStatus(w io.Writer, st node.Status) {
 	if len(st.Addresses) > 0 {
 		fmt.Fprintf(w, "Listens:  %s\n", strings.Join(st.Addresses, ", "))
 	}
-	connected := 0
+	connected, away := 0, 0
 	for _, p := range st.Peers {
-		if p.Connected {
+		switch {
+		case p.Connected:
 			connected++
+		case p.Dialled:
+			away++
 		}
 	}
 	if st.Serving {
-		fmt.Fprintf(w, "Peers:    %d connected, %d not\n", connected, len(st.Peers)-connected)
+		fmt.Fprintf(w, "Peers:    %d connected, %d not\n", connected, away)
 	}
 	printClock(w, st.Clock)
 	if len(st.Spaces) == 0 {
@@ -97,9 +100,10 @@ func shortID(id string) string {
 func newPeersCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "peers",
-		Short: "List the peers that are connected, or called without success",
-		Long: `List the peers that are connected, or called without success. Without a node that serves the store there are none, and the exit
-code is 3.`,
+		Short: "List the peers that are connected, called without success, or known",
+		Long: `List the peers that are connected, called without success, or known: those could be called if more were needed. FROM says where an
+address comes from: "configured" (--peer), "incoming" (the peer called), "itself" (the peer said so), "peers" (others did), "mdns" or "ticket".
+Without a node that serves the store there are none, and the exit code is 3.`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -119,7 +123,7 @@ code is 3.`,
 }
 
 func (a *app) printPeers(peers []node.Peer) error {
-	t := newTable("PEER", "ADDRESS", "STATE", "SINCE", "SENT", "RECEIVED", "CLOCK", "LAST ERROR")
+	t := newTable("PEER", "ADDRESS", "FROM", "STATE", "SINCE", "SENT", "RECEIVED", "CLOCK", "LAST ERROR")
 	for _, p := range peers {
 		if a.wantsJSON() {
 			if err := a.print(p, nil); err != nil {
@@ -127,15 +131,18 @@ func (a *app) printPeers(peers []node.Peer) error {
 			}
 			continue
 		}
-		state, since := "not connected", ""
-		if p.Connected {
+		state, since := "known", ""
+		switch {
+		case p.Connected:
 			state = "connected"
+		case p.Dialled:
+			state = "not connected"
 		}
 		if p.Since != nil {
 			since = p.Since.Local().Format(time.DateTime)
 		}
 		skew := (time.Duration(p.SkewMS) * time.Millisecond).String()
-		t.row(orDash(p.ID), p.Address, state, since, bytesText(int64(p.Sent)), bytesText(int64(p.Received)), skew, printable(p.LastError))
+		t.row(orDash(p.ID), printable(p.Address), p.Source, state, since, bytesText(int64(p.Sent)), bytesText(int64(p.Received)), skew, printable(p.LastError))
 	}
 	if a.wantsJSON() {
 		return nil

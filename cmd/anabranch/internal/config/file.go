@@ -17,6 +17,9 @@ type file struct {
 	Peer             []string `toml:"peer"`
 	Allow            []string `toml:"allow"`
 	InsecureAllowAny *bool    `toml:"insecure_allow_any"`
+	Discover         *bool    `toml:"discover"`
+	Degree           *int     `toml:"degree"`
+	MaxPeers         *int     `toml:"max_peers"`
 	Sync             *string  `toml:"sync"`
 	SyncInterval     *string  `toml:"sync_interval"`
 	MaxDrift         *string  `toml:"max_drift"`
@@ -38,8 +41,15 @@ func (f *file) texts() map[string][]string {
 			texts[name] = []string{*s}
 		}
 	}
-	if f.InsecureAllowAny != nil {
-		texts["insecure-allow-any"] = []string{strconv.FormatBool(*f.InsecureAllowAny)}
+	for name, b := range map[string]*bool{"insecure-allow-any": f.InsecureAllowAny, "discover": f.Discover} {
+		if b != nil {
+			texts[name] = []string{strconv.FormatBool(*b)}
+		}
+	}
+	for name, n := range map[string]*int{"degree": f.Degree, "max-peers": f.MaxPeers} {
+		if n != nil {
+			texts[name] = []string{strconv.Itoa(*n)}
+		}
 	}
 	return texts
 }

@@ -178,10 +178,29 @@ func (e *Effective) Duration(name string) time.Duration {
 func (e *Effective) Peers() []replica.Peer {
 	var peers []replica.Peer
 	for _, text := range e.values["peer"].Texts {
-		p, _ := ParsePeer(text) // checked
-		peers = append(peers, p)
+		if !strings.HasPrefix(text, namePrefix) {
+			p, _ := ParsePeer(text) // checked
+			peers = append(peers, p)
+		}
 	}
 	return peers
+}
+
+// Names returns the DNS names that stand for peers to keep connected to.
+func (e *Effective) Names() []string {
+	var names []string
+	for _, text := range e.values["peer"].Texts {
+		if name, ok := strings.CutPrefix(text, namePrefix); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Number returns the value of a setting that is a number.
+func (e *Effective) Number(name string) int {
+	n, _ := strconv.Atoi(e.Text(name)) // checked
+	return n
 }
 
 // Allowed returns the peers that may connect: those on the list, and those that are dialled by their IDs.

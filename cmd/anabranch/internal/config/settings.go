@@ -53,9 +53,12 @@ var Settings = []Setting{
 	{Name: "config", Doc: "the configuration file", local: true, check: notEmpty},
 	{Name: "space", Doc: "the space that commands read and write", Default: "main", check: checkSpace},
 	{Name: "listen", Doc: "UDP address that serve listens on", Default: DefaultListen, check: checkAddress},
-	{Name: "peer", Doc: "a node to keep connected to, as ID@HOST:PORT", List: true, check: func(s string) error { _, err := ParsePeer(s); return err }},
+	{Name: "peer", Doc: "a node to keep connected to, as ID@HOST:PORT, or srv:NAME for those of a DNS record", List: true, check: checkPeer},
 	{Name: "allow", Doc: "the ID of a peer that may connect", List: true, check: func(s string) error { _, err := replica.ParsePeerID(s); return err }},
 	{Name: "insecure-allow-any", Doc: "let any peer connect, whoever it is", Bool: true, Default: "false", check: checkBool},
+	{Name: "discover", Doc: "announce the node on the local network, and look for listed ones there", Bool: true, Default: "false", check: checkBool},
+	{Name: "degree", Doc: "how many peers to keep connected with, of those that are heard of; 0: only --peer", Default: "4", check: checkCount},
+	{Name: "max-peers", Doc: "how many connections to keep at most, where both sides have others; 0: 2 more than twice the degree", Default: "0", check: checkCount},
 	{Name: "sync", Doc: "when a write is durable: always (before it is acknowledged) or interval", Default: "always", check: oneOf("always", "interval")},
 	{Name: "sync-interval", Doc: "how long a write may wait for the disk with sync interval", Default: "100ms", check: checkInterval},
 	{Name: "max-drift", Doc: "how far ahead of the local clock a peer's may be", Default: "1m0s", check: checkInterval},
@@ -94,6 +97,31 @@ func ParsePeer(s string) (replica.Peer, error) {
 	}
 	p.Addr = addr
 	return p, nil
+}
+
+// namePrefix begins a peer that is a DNS name.
+const namePrefix = "srv:"
+
+func checkPeer(s string) error {
+	name, isName := strings.CutPrefix(s, namePrefix)
+	if !isName {
+		_, err := ParsePeer(s)
+		return err
+	}
+	if name == "" || len(name) > 253 || strings.ContainsAny(name, "@:/ ") {
+		return fmt.Errorf("peer %q: want srv: and a DNS name, as srv:example.org", s)
+	}
+	return nil
+}
+
+// maxCount bounds the numbers of peers.
+const maxCount = 128
+
+func checkCount(s string) error {
+	if n, err := strconv.Atoi(s); err != nil || n < 0 || n > maxCount {
+		return fmt.Errorf("%q: want a number from 0 to %d", s, maxCount)
+	}
+	return nil
 }
 
 func checkAddress(s string) error {

@@ -277,7 +277,7 @@ func vectorTexts(vv crdt.VersionVector) map[string]string {
 
 func peerStatus(p replica.PeerStatus) Peer {
 	out := Peer{
-		Address: p.Addr, Connected: p.Connected, Dialled: p.Dialled, Since: timeOrNil(p.Since), Sent: p.Sent, Received: p.Received,
+		Address: p.Addr, Source: p.Source, Seen: timeOrNil(p.Seen), Connected: p.Connected, Dialled: p.Dialled, Since: timeOrNil(p.Since), Sent: p.Sent, Received: p.Received,
 		SkewMS: p.Skew.Milliseconds(), LastError: p.LastError, ErrorAt: timeOrNil(p.ErrorAt),
 	}
 	if !p.ID.IsZero() {

@@ -166,13 +166,15 @@ type SpacePeer struct {
 	ErrorAt   *time.Time `json:"error_at,omitempty"`
 }
 
-// Peer describes a peer that is connected or dialled.
+// Peer describes a peer that is connected, dialled or known.
 type Peer struct {
 	ID        string     `json:"id,omitempty"`
 	Address   string     `json:"address"`
 	Connected bool       `json:"connected"`
 	Dialled   bool       `json:"dialled"`
+	Source    string     `json:"source"` // of the address: configured, incoming, itself, peers, mdns or ticket
 	Since     *time.Time `json:"since,omitempty"`
+	Seen      *time.Time `json:"seen,omitempty"` // when anybody was last connected with it
 	Sent      uint64     `json:"sent_bytes"`
 	Received  uint64     `json:"received_bytes"`
 	SkewMS    int64      `json:"skew_ms"`
