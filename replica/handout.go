@@ -21,13 +21,10 @@ const noteSpan = 10 * time.Minute
 
 // mayLeave decides what of own writes a session may be told. It is called with s.mu held.
 func (s *Space) mayLeave(peer PeerID) docstore.Admission {
-	a := docstore.Admission{Limit: s.r.clockLimit(), Own: make(map[crdt.ReplicaID]hlc.Time, len(s.durable.owned))}
-	for id, own := range s.durable.owned {
-		a.Own[id] = own.Handed[peer]
-		for _, other := range s.durable.owned {
-			if s.fenced || other.Next != 0 && (other.Next == id || own.Next == other.Next) {
-				a.Own[id] = 0 // it is being re-issued, or re-issues what is
-			}
+	a := docstore.Admission{Limit: s.r.clockLimit(), Own: s.durable.owned.MayTell(peer)}
+	if s.fenced {
+		for id := range a.Own {
+			a.Own[id] = 0
 		}
 	}
 	return a
@@ -35,15 +32,7 @@ func (s *Space) mayLeave(peer PeerID) docstore.Admission {
 
 // isFree reports whether a peer may be told all that is durable. It is called with s.mu held.
 func (s *Space) isFree(peer PeerID) bool {
-	if s.fenced || s.durable.max > s.r.clockLimit() {
-		return false
-	}
-	for _, own := range s.durable.owned {
-		if own.Next != 0 {
-			return false
-		}
-	}
-	return s.durable.owned.HandedTo(peer, s.durable.VV)
+	return !s.fenced && s.durable.max <= s.r.clockLimit() && s.durable.owned.MayTellAll(peer, s.durable.VV)
 }
 
 // handAll notes that a peer may be told all own writes that are durable. It is called with s.mu held.

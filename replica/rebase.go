@@ -257,7 +257,7 @@ func (r *Replica) noteHeld(all []rebasing, reason string) {
 			}
 		}
 		for _, by := range b.blockers {
-			if !slices.Contains(st.WaitsFor, by.Peer) {
+			if !by.Fetch && !slices.Contains(st.WaitsFor, by.Peer) {
 				st.WaitsFor = append(st.WaitsFor, by.Peer)
 			}
 		}
@@ -342,12 +342,12 @@ func (r *Replica) reissuePart(part rebasing, b *store.Batch, clock *hlc.Clock) (
 	}
 	defer snap.Close()
 	s := part.space
-	done, err = s.state.Reissue(snap, b, part.holds, clock, r.now(), r.feed, rebaseRecords)
+	res, err := s.state.Reissue(snap, b, part.holds, clock, r.now(), r.feed, rebaseRecords)
 	if err != nil {
 		return false, err
 	}
 	s.state.Flush(b)
-	return done, r.store.Commit(b)
+	return res.Done, r.store.Commit(b)
 }
 
 // afterRebase makes known what a rebase came to, or goes back to what the store has. It is called with mu held.

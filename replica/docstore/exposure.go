@@ -20,6 +20,7 @@ type Exposure struct {
 
 // exposed is one peer since the host began to run.
 type exposed struct {
+	vv     crdt.VersionVector // what it holds
 	told   crdt.VersionVector // what it holds, or has a part of
 	handed crdt.VersionVector // own dots that it was handed since it said so
 }
@@ -33,7 +34,7 @@ func NewExposure() *Exposure {
 func (x *Exposure) Heard(p protocol.PeerID, v protocol.Vectors) {
 	told := v.VV.Clone()
 	told.Join(v.Ahead)
-	x.peers[p] = &exposed{told: told}
+	x.peers[p] = &exposed{vv: v.VV, told: told}
 }
 
 // IsHeard reports whether the peer has opened a session since the host began to run.

@@ -21,9 +21,9 @@ type Hold struct {
 	After, UpTo hlc.Time
 	Root        crdt.ReplicaID
 	Next        crdt.ReplicaID // under which they are re-issued; zero until that begins
-	// Elsewhere is the ID under which another life of this store has re-issued them, if one has: this store was restored from a
-	// backup that was taken before. They come back from peers, and are to vanish here.
-	Elsewhere crdt.ReplicaID
+	// Elsewhere are IDs under which another life of this store has re-issued some of them: this store was restored from a backup
+	// that was taken before. What came back from peers under these is not to be re-issued once more.
+	Elsewhere []crdt.ReplicaID
 }
 
 // Blocker says what a hold waits for.
@@ -32,7 +32,7 @@ type Blocker struct {
 	// Restart: the peer was sent something in the session in progress. What it has of it, it says when the next one begins.
 	// Otherwise it has not opened a session since this host began to run.
 	Restart bool
-	// Fetch: the peer has what another life of this store re-issued, and this store has not received all of that yet.
+	// Fetch: a snapshot is on its way, or what another life of this store has re-issued.
 	Fetch bool
 }
 
@@ -53,7 +53,12 @@ func (s *Space) Holds(r store.Snapshot, x *Exposure, limit hlc.Time) ([]Hold, er
 			return nil, err
 		}
 		h := Hold{Replica: id, After: after, UpTo: last, Root: own.Root, Next: own.Next}
-		h.Elsewhere, _ = s.reissuedElsewhere(x, own.Root)
+		if s.vv.Get(h.Next) > limit { // a rebase that a crash broke off, and this is what the store wrote under since: times must grow
+			h.Next = 0
+		}
+		for d := range s.reissuedElsewhere(x, own.Root).All() {
+			h.Elsewhere = append(h.Elsewhere, d.Replica)
+		}
 		holds = append(holds, h)
 	}
 	return holds, nil
@@ -104,27 +109,22 @@ func (s *Space) Blockers(x *Exposure, h Hold, known []protocol.PeerID, life uint
 			blockers = append(blockers, Blocker{Peer: p})
 		}
 	}
-	if id, peer := s.reissuedElsewhere(x, h.Root); id != 0 && s.vv.Get(id) < x.peers[peer].told.Get(id) {
-		blockers = append(blockers, Blocker{Peer: peer, Fetch: true})
+	if elsewhere := s.reissuedElsewhere(x, h.Root); s.Rejoining() != nil || !elsewhere.LessOrEqual(s.vv) {
+		blockers = append(blockers, Blocker{Fetch: true})
 	}
 	return blockers
 }
 
-// reissuedElsewhere returns an ID that re-issues writes of root and that this store knows nothing of, and a peer that has the most
-// of it.
-func (s *Space) reissuedElsewhere(x *Exposure, root crdt.ReplicaID) (id crdt.ReplicaID, peer protocol.PeerID) {
-	var most hlc.Time
-	for p, e := range x.peers {
-		for d := range e.told.All() {
-			if !Reissues(d.Replica, root) || s.isReissueOfOurs(d.Replica) {
-				continue
-			}
-			if id == 0 || d.Replica < id || d.Replica == id && (d.Time > most || d.Time == most && bytes.Compare(p[:], peer[:]) < 0) {
-				id, peer, most = d.Replica, p, d.Time
+// reissuedElsewhere returns how far peers hold what re-issues writes of root and this store knows nothing of.
+func (s *Space) reissuedElsewhere(x *Exposure, root crdt.ReplicaID) (elsewhere crdt.VersionVector) {
+	for _, e := range x.peers {
+		for d := range e.vv.All() {
+			if Reissues(d.Replica, root) && !s.isReissueOfOurs(d.Replica) {
+				elsewhere.Advance(d)
 			}
 		}
 	}
-	return id, peer
+	return elsewhere
 }
 
 func (s *Space) isReissueOfOurs(id crdt.ReplicaID) bool {

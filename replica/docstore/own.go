@@ -35,14 +35,29 @@ type Own struct {
 // Owned are the IDs that a store wrote under. A table is never changed once it was handed out.
 type Owned map[crdt.ReplicaID]Own
 
-// HandedTo reports whether everything of all IDs in vv may be told to a peer: it is noted that it is.
-func (o Owned) HandedTo(p protocol.PeerID, vv crdt.VersionVector) bool {
+// MayTellAll reports whether everything that vv covers may be told to a peer: it is noted that it is, and nothing is being
+// re-issued.
+func (o Owned) MayTellAll(p protocol.PeerID, vv crdt.VersionVector) bool {
 	for r, own := range o {
-		if own.Handed[p] < vv.Get(r) {
+		if own.Next != 0 || own.Handed[p] < vv.Get(r) {
 			return false
 		}
 	}
 	return true
+}
+
+// MayTell says up to where a peer may be told of each ID: of none that is being re-issued, or re-issues another.
+func (o Owned) MayTell(p protocol.PeerID) map[crdt.ReplicaID]hlc.Time {
+	may := make(map[crdt.ReplicaID]hlc.Time, len(o))
+	for r, own := range o {
+		may[r] = own.Handed[p]
+	}
+	for r, own := range o {
+		if own.Next != 0 {
+			may[r], may[own.Next] = 0, 0
+		}
+	}
+	return may
 }
 
 // Owned returns the IDs that this space was written under here, as far as it may hold writes that nobody else has.

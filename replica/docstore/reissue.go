@@ -14,22 +14,21 @@ import (
 
 // Reissue gives the transactions of holds sound times: the next ones of clock, which are those of the physical reading now, in
 // the order in which they were made. It is the whole of a rebase, or a part of it: the first transactions, in all about limit
-// records that they changed, or one transaction; it reports whether it came to the end. Each hold needs its Next, unless it is
-// Elsewhere.
+// records that they changed, or one transaction. Each hold needs its Next.
 //
 // The state after each part is a valid one: that of a store whose first held transactions were made under Next, with all that
 // they had seen. A crash between two parts leaves the other ones held. Nothing of Next may be sent before the last part is
 // durable, so that who restores a backup from between, and asks the peers, learns of all or nothing.
 //
 // r has to be the newest state. After an error the space is to be loaded again.
-func (s *Space) Reissue(r store.Snapshot, b *store.Batch, holds []Hold, clock *hlc.Clock, now hlc.Time, life uint64, limit int) (done bool, err error) {
+func (s *Space) Reissue(r store.Snapshot, b *store.Batch, holds []Hold, clock *hlc.Clock, now hlc.Time, life uint64, limit int) (res Reissued, err error) {
 	work, done, err := s.heldRecords(r, holds, limit)
 	if err != nil {
-		return false, err
+		return res, err
 	}
 	names, err := nameAnew(work, holds, clock, now)
 	if err != nil {
-		return false, err
+		return res, err
 	}
 	outcomes, err := s.rewrite(r, work, holds, names)
 	if err == nil {
@@ -41,20 +40,18 @@ func (s *Space) Reissue(r store.Snapshot, b *store.Batch, holds []Hold, clock *h
 		return s.Reissue(r, b, holds, clock, now, life, limit/4)
 	}
 	if err != nil {
-		return false, err
+		return res, err
 	}
 	for _, o := range outcomes {
 		o.apply(b)
 	}
 	for i, h := range holds {
-		if h.Elsewhere == 0 {
-			s.Claim(b, h.Next, life)
-			next := s.owned[h.Next]
-			next.Root = h.Root
-			s.putOwn(b, h.Next, next)
-			if last := names.last[i]; last != 0 {
-				s.incorporate(crdt.Dot{Replica: h.Next, Time: last})
-			}
+		s.Claim(b, h.Next, life)
+		next := s.owned[h.Next]
+		next.Root = h.Root
+		s.putOwn(b, h.Next, next)
+		if last := names.last[i]; last != 0 {
+			s.incorporate(crdt.Dot{Replica: h.Next, Time: last})
 		}
 		own := s.owned[h.Replica]
 		own.Next = h.Next
@@ -63,7 +60,13 @@ func (s *Space) Reissue(r store.Snapshot, b *store.Batch, holds []Hold, clock *h
 			s.giveUp(b, h)
 		}
 	}
-	return done, nil
+	return Reissued{Done: done, Names: names.dots}, nil
+}
+
+// Reissued tells what a part of a rebase did.
+type Reissued struct {
+	Done  bool                  // it was the last
+	Names map[crdt.Dot]crdt.Dot // the new dot of each transaction of which there was anything left
 }
 
 // giveUp takes the dots of a hold, which no document refers to any more, out of the vectors.
@@ -80,11 +83,10 @@ func (s *Space) giveUp(b *store.Batch, h Hold) {
 	if h.After == 0 {
 		s.Disown(b, h.Replica)
 	}
-	to := h.Next
-	if h.Elsewhere != 0 {
-		to = h.Elsewhere
+	s.putRenaming(b, Renaming{Replica: h.Replica, After: h.After, UpTo: h.UpTo, Now: crdt.Dot{Replica: h.Next, Time: s.vv.Get(h.Next)}})
+	for _, id := range h.Elsewhere { // known from here on
+		s.putRenaming(b, Renaming{Replica: id, After: hlc.Max, UpTo: hlc.Max, Now: crdt.Dot{Replica: id, Time: s.vv.Get(id)}})
 	}
-	s.putRenaming(b, Renaming{Replica: h.Replica, After: h.After, UpTo: h.UpTo, Now: crdt.Dot{Replica: to, Time: s.vv.Get(to)}})
 }
 
 // heldRecord is a record that a held transaction changed.
@@ -149,16 +151,11 @@ func nameAnew(work []heldRecord, holds []Hold, clock *hlc.Clock, now hlc.Time) (
 		if _, named := n.dots[w.dot]; named {
 			continue
 		}
-		h := holds[w.hold]
-		if h.Elsewhere != 0 {
-			n.dots[w.dot] = crdt.Dot{}
-			continue
-		}
 		t, err := clock.Tick(now)
 		if err != nil {
 			return n, err
 		}
-		n.dots[w.dot] = crdt.Dot{Replica: h.Next, Time: t}
+		n.dots[w.dot] = crdt.Dot{Replica: holds[w.hold].Next, Time: t}
 		n.last[w.hold] = t
 	}
 	return n, nil
@@ -188,11 +185,15 @@ func (s *Space) rewrite(r store.Snapshot, work []heldRecord, holds []Hold, names
 				continue
 			}
 			d.doc.Rewrite(func(c crdt.Cell) (crdt.Cell, bool) {
+				isBack := slices.ContainsFunc(h.Elsewhere, func(id crdt.ReplicaID) bool { return c.Refers(id, 0, hlc.Max) })
 				c, changed := c.Reissue(h.Replica, h.After, names.upTo[i], func(t hlc.Time) crdt.Dot {
 					dot := crdt.Dot{Replica: h.Replica, Time: t}
 					name, ok := names.dots[dot]
 					if !ok {
 						missing = fmt.Errorf("%w: document %q names %s, and the log does not", ErrCorrupt, key, dot)
+					}
+					if isBack { // what it did to this cell is here already
+						return crdt.Dot{}
 					}
 					return name
 				})

@@ -139,7 +139,7 @@ func (s *simulation) staleDelta() {
 		n = f // its own writes may be among them
 		past = slices.DeleteFunc(slices.Clone(past), func(d *protocol.Delta) bool { return d.Origin != f.self })
 	}
-	if n.isDown || len(past) == 0 {
+	if n.isDown || len(past) == 0 || s.plan.holds { // no frame outlives the session in which it is known to whom it was sent
 		return
 	}
 	d := past[s.rng.IntN(len(past))]
@@ -246,6 +246,9 @@ func (s *simulation) restore(n *node) {
 		return
 	}
 	b := n.backups[s.rng.IntN(len(n.backups))]
+	if s.hasReissued(b) { // TestBackupFromBeforeARebase does that
+		return
+	}
 	badly := s.plan.restores == restoredBadly
 	if badly && !s.canRestoreBadly(n, b) {
 		return

@@ -77,6 +77,15 @@ const (
 	WritesLost           // rolled back before anybody had them
 	ClockForward         //
 	ClockBackward        //
+	ClockFarAhead        // set hours or a year ahead, or right
+	PushesHeld           // deltas not sent because they are too far in the future for most peers
+	RelayedWhileHolding  //
+	Rebases              // held writes re-issued
+	TransactionsReissued //
+	RebasesCrashed       // between two parts
+	RebasesBlocked       // a peer has not said what it has
+	RebasesSpared        // somebody has it and has forgotten whom it is from
+	HeldUntilTheirTime   // held writes that were not re-issued
 
 	numKinds
 )
@@ -155,6 +164,15 @@ var kindNames = [numKinds]string{
 	WritesLost:           "writes lost",
 	ClockForward:         "clock forward",
 	ClockBackward:        "clock backward",
+	ClockFarAhead:        "clock far ahead",
+	PushesHeld:           "pushes held",
+	RelayedWhileHolding:  "relayed while holding",
+	Rebases:              "rebases",
+	TransactionsReissued: "transactions re-issued",
+	RebasesCrashed:       "rebases crashed",
+	RebasesBlocked:       "rebases blocked",
+	RebasesSpared:        "rebases spared",
+	HeldUntilTheirTime:   "held until their time",
 }
 
 // String returns the words that reports use.

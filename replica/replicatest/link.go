@@ -16,6 +16,7 @@ type link struct {
 	isUp     bool
 	conduits []*conduit
 	ends     []*end // of all conduits
+	drift    drift
 }
 
 // conduit is one session and the frames under way, in order, in both directions.
@@ -34,11 +35,13 @@ type end struct {
 	piece   *protocol.Piece // likewise of a snapshot
 	stream  *stream         // the snapshot that goes out
 	broken  bool            // the session is over
+	heard   bool            // what the peer opened the session with was noted
 	equal   bool            // the last comparison of digests found them equal
 }
 
 func (l *link) connect() {
 	l.isUp = true
+	l.nodes[0].sim.beginSessions(l)
 	l.conduits, l.ends = nil, nil
 	for space := range l.nodes[0].replicas {
 		c := &conduit{}
@@ -88,7 +91,7 @@ func (s *simulation) pump(e *end) bool {
 	if e.session.Tick(s.uptime()) {
 		s.counts[RelaysOverdue]++
 	}
-	m, err := e.session.Next(source{e})
+	m, err := e.session.Next(s.sourceOf(e))
 	if err != nil {
 		s.failf("node %d: session: next: %v", e.replica.node.index, err)
 		return false
@@ -153,6 +156,7 @@ func (s *simulation) deliver(e *end, distorted bool) bool {
 		s.endSession(e, err)
 		return true
 	}
+	s.hear(e)
 	s.do(e, step)
 	s.checkAckedBy(e)
 	return true

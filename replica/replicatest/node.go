@@ -46,6 +46,8 @@ type replica struct {
 	live    []*protocol.Delta  // oldest first
 	members *protocol.Roster
 
+	exposure *docstore.Exposure
+
 	now  knowledge // what state includes, by the oracle's account
 	disk knowledge // the same of what is durable
 }
@@ -54,6 +56,9 @@ type replica struct {
 type durableState struct {
 	protocol.State
 	horizon crdt.VersionVector
+	owned   docstore.Owned
+
+	ownedVersion uint64
 }
 
 // group is what one commit makes durable.
@@ -127,6 +132,7 @@ func (n *node) open() {
 		n.clock.Observe(r.state.Horizon().Max())
 		r.durable = r.snapshotState()
 		r.live = nil
+		r.exposure = docstore.NewExposure()
 		r.now = append(knowledge(nil), r.disk...)
 	}
 }
@@ -145,9 +151,9 @@ func (r *replica) snapshotState() durableState {
 	return durableState{
 		State: protocol.State{
 			Self: r.node.self, VV: r.state.VV().Clone(), Stable: r.state.Stable().Clone(),
-			Digest: r.state.Digest(), Closed: r.state.IsClosed(), Rejoining: r.state.Rejoining() != nil,
+			Digest: r.state.Digest(), Closed: r.state.IsClosed(), Ahead: r.state.Horizon().Beyond(r.state.VV()), Rejoining: r.state.Rejoining() != nil,
 		},
-		horizon: r.state.Horizon().Clone(),
+		horizon: r.state.Horizon().Clone(), owned: r.state.Owned(), ownedVersion: r.state.OwnedVersion(),
 	}
 }
 
@@ -183,7 +189,13 @@ func (n *node) doubtIdentity() {
 	}
 	n.self = 0
 	docstore.PutIdentity(n.group.batch, docstore.Identity{Anchor: fmt.Sprint(n.anchor)})
+	for _, r := range n.replicas {
+		r.state.Doubt(n.group.batch)
+	}
 }
+
+// life names the present life of the store.
+func (n *node) life() uint64 { return uint64(n.anchor) + 1 }
 
 // isSuspect reports whether the node goes by a ReplicaID that it must not use, and has not noticed. It gets no writes
 // until then.
@@ -199,6 +211,10 @@ func (r *replica) merge(d *protocol.Delta) (docstore.Merged, error) {
 		return m, err
 	}
 	n.clock.Observe(m.Max)
+	n.sim.received[d] = m.Max
+	for own := range m.Own.All() {
+		r.exposure.Named(own)
+	}
 	part := &n.group.parts[r.space]
 	if m.Partial {
 		part.partial = true
@@ -283,6 +299,7 @@ func (n *node) commit() bool {
 // publish makes what was committed known to the sessions of the space.
 func (r *replica) publish(state durableState, part *groupPart) {
 	s := r.node.sim
+	noted := state.ownedVersion != r.durable.ownedVersion
 	r.durable = state
 	if d := r.combine(part); d != nil {
 		r.addLive(d)
@@ -296,6 +313,9 @@ func (r *replica) publish(state durableState, part *groupPart) {
 	}
 	for _, e := range s.endsOf(r) {
 		e.session.Advance(state.State, risen)
+		if noted {
+			e.session.Resume()
+		}
 	}
 }
 

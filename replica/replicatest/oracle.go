@@ -34,6 +34,7 @@ func (n cellName) String() string {
 type tx struct {
 	index   int
 	dot     crdt.Dot
+	former  []crdt.Dot // that it had before it was re-issued
 	stamp   hlc.Time
 	author  crdt.ReplicaID
 	node    int

@@ -24,6 +24,7 @@ type plan struct {
 	clocks     bool
 	rejoins    bool // stable rises anywhere, so that peers need snapshots
 	choppy     bool // snapshots are broken off all the time
+	holds      bool // clocks are far ahead for a while, and what is written then is held and re-issued
 	restores   restorePolicy
 	fragile    int  // the node whose backups are restored with the old ReplicaID
 	late       int  // nodes that join late
@@ -85,7 +86,10 @@ func (s *simulation) draw() plan {
 		p.whole, p.leaf = more.IntN(4), 1+more.IntN(2)
 	}
 	p.edges = topology(p.nodes, s.rng.IntN(4))
-	p.rejoins = s.rejoin.IntN(3) > 0
+	if s.holding.Float64() < 0.25 {
+		p.holds = true
+	}
+	p.rejoins = s.rejoin.IntN(3) > 0 && !p.holds
 	p.choppy = p.rejoins && s.rejoin.IntN(2) == 0
 	p.forgets = p.restores == neverRestored && s.forget.Float64() < 0.7
 	p.maxOffline = []time.Duration{time.Second, time.Minute, 30 * 24 * time.Hour}[s.forget.IntN(3)]

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/memstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
 )
@@ -16,25 +17,28 @@ import (
 // simulation is one run. Everything in it follows from the seed: it has one goroutine, and whatever could
 // depend on the order of a map is kept in slices.
 type simulation struct {
-	seed    uint64
-	rng     *rand.Rand
-	rejoin  *rand.Rand
-	forget  *rand.Rand // its own, so that histories stay what they are whether they are forgotten or not
-	plan    plan
-	millis  int64 // the true time
-	nodes   []*node
-	links   []*link
-	waited  time.Duration // see uptime
-	side    []int         // of the partition, for each node
-	oracles []*oracle
-	carried map[*protocol.Delta]cargo
-	begun   map[*protocol.SnapshotBegin]cargo
-	settles bool                // everything is healed, and nothing goes wrong
-	past    [][]*protocol.Delta // by space: deltas sent at some time
-	lost    map[*tx]bool        // rolled back before another node had it
-	counts  Counts
-	trace   io.Writer
-	failure *Failure
+	seed     uint64
+	rng      *rand.Rand
+	rejoin   *rand.Rand
+	tended   string // what the clocks were when the nodes looked at what waits for them last
+	holding  *rand.Rand
+	received map[*protocol.Delta]hlc.Time // the greatest time in each, of those that were merged somewhere
+	forget   *rand.Rand                   // its own, so that histories stay what they are whether they are forgotten or not
+	plan     plan
+	millis   int64 // the true time
+	nodes    []*node
+	links    []*link
+	waited   time.Duration // see uptime
+	side     []int         // of the partition, for each node
+	oracles  []*oracle
+	carried  map[*protocol.Delta]cargo
+	begun    map[*protocol.SnapshotBegin]cargo
+	settles  bool                // everything is healed, and nothing goes wrong
+	past     [][]*protocol.Delta // by space: deltas sent at some time
+	lost     map[*tx]bool        // rolled back before another node had it
+	counts   Counts
+	trace    io.Writer
+	failure  *Failure
 }
 
 const startMillis = 1_700_000_000_000
@@ -57,6 +61,8 @@ func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
 	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace}
 	s.forget = s.draws("forget")
 	s.rejoin = s.draws("rejoin")
+	s.holding = s.draws("holding")
+	s.received = make(map[*protocol.Delta]hlc.Time)
 	defer func() {
 		if p := recover(); p != nil {
 			s.failf("panic: %v\n%s", p, debug.Stack())
@@ -111,6 +117,7 @@ func (s *simulation) step() {
 	s.counts[Steps]++
 	s.someForgetting()
 	s.someRejoining()
+	s.someHolding()
 	s.millis += int64(s.rng.IntN(1 + s.plan.stepMillis))
 	if s.plan.stepMillis > 0 && s.chance(0.02) {
 		s.millis += int64(s.rng.IntN(5000))
@@ -203,7 +210,7 @@ func (s *simulation) settle() {
 		s.deleteAll()
 	}
 	// Each round moves something, so very many of them mean that the nodes tell each other things without end.
-	for round := 0; s.failure == nil && (s.drain() || s.retryAll() || s.wait()); round++ {
+	for round := 0; s.failure == nil && (s.drain() || s.retryAll() || s.wait() || s.tendAll() || s.letTimeCome()); round++ {
 		if round > 300 {
 			s.failf("the nodes do not come to rest")
 		}
@@ -224,7 +231,9 @@ func (s *simulation) heal() {
 			s.reopen(n)
 		}
 		n.skew = 0
-		s.millis = max(s.millis, n.clock.Last().UnixMilli())
+		if !s.plan.holds {
+			s.millis = max(s.millis, n.clock.Last().UnixMilli())
+		}
 	}
 	s.healPartition()
 	for _, l := range s.links {
@@ -234,6 +243,7 @@ func (s *simulation) heal() {
 		if !l.isUp {
 			l.connect()
 		}
+		l.askClocks()
 	}
 }
 
@@ -254,6 +264,9 @@ func (s *simulation) drain() bool {
 				moved = true
 			}
 		}
+	}
+	for _, n := range s.nodes {
+		moved = moved || !n.group.isEmpty() // a note was taken that a peer will be told of own writes
 	}
 	return moved
 }

@@ -84,6 +84,7 @@ func (w *write) settle(over *docstore.Overlay, delta *crdt.Delta) {
 	}
 	s.counts[Transactions]++
 	n.clock.Observe(w.event.Dot.Time)
+	r.state.Claim(n.group.batch, w.event.Dot.Replica, n.life())
 	o := s.oracles[r.space]
 	if _, used := o.byDot[w.event.Dot]; used || n.poisoned[n.self] {
 		s.failf("node %d: dot %s is used again", n.index, w.event.Dot)
