@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -147,12 +148,28 @@ func (r *Replica) clockLoop() {
 		r.judgeClocks()
 		for _, ses := range r.allSessions() {
 			ses.resume()
+			ses.noteClock()
 		}
 		r.noteAhead()
 		r.rebase()
 		if n%disownEvery == 0 {
 			r.disown()
 		}
+	}
+}
+
+// noteClock says what is wrong with a peer whose clock is ahead: it holds what it writes, or that is refused here.
+func (ses *session) noteClock() {
+	ahead := ses.conn.clock.now().Sub(ses.space.r.cfg.Now())
+	if ahead <= ses.space.r.cfg.MaxDrift {
+		return
+	}
+	s := ses.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.peerState(ses.conn.peer); !st.level && st.lastError == "" {
+		st.lastError = fmt.Sprintf("the clock of the peer is %s ahead of this node's, so what it writes is not taken: correct the clock that is wrong", ahead.Round(time.Second))
+		st.errorAt = s.r.cfg.Now()
 	}
 }
 
