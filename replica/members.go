@@ -47,6 +47,7 @@ func (ses *session) noteAcked() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.members.Acknowledge(ses.conn.peer, vv)
+	s.exposure.Acked(ses.conn.peer, vv)
 	s.membersMoved()
 }
 
@@ -55,6 +56,11 @@ func (s *Space) learnMembers(list []protocol.Member) {
 	defer s.mu.Unlock()
 	before := s.members.Version()
 	s.members.Learn(list, s.r.cfg.Now())
+	for _, m := range list { // what some node has of this one's own writes is not held any more
+		for id := range s.durable.owned {
+			s.exposure.Named(crdt.Dot{Replica: id, Time: m.VV.Get(id)})
+		}
+	}
 	if s.members.Version() != before {
 		s.membersMoved()
 	}

@@ -159,8 +159,11 @@ func (r *Replica) findHeld() ([]rebasing, error) {
 // blockers is called with r.mu and mu held.
 func (s *Space) blockers(holds []docstore.Hold) []docstore.Blocker {
 	var known []PeerID
-	for _, m := range s.members.List(s.r.cfg.Now()) {
-		known = append(known, m.Peer)
+	now := s.r.cfg.Now()
+	for _, m := range s.members.List(now) {
+		if s.members.Counts(m.Peer, now, s.r.cfg.MaxOffline) {
+			known = append(known, m.Peer)
+		}
 	}
 	for p := range s.r.peers.known() {
 		known = append(known, p)
