@@ -495,6 +495,7 @@ func (r *Replica) tendLoop() {
 		for _, s := range r.allSpaces() {
 			s.chooseSource()
 		}
+		r.logProgress()
 	}
 }
 

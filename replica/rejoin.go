@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
@@ -26,7 +27,7 @@ type rejoin struct {
 func (s *Space) chooseSource() {
 	s.rejoin.choosing.Lock()
 	defer s.rejoin.choosing.Unlock()
-	mark := s.rejoining()
+	mark, vv := s.rejoining()
 	s.mu.Lock()
 	sessions := make([]*session, 0, len(s.sessions))
 	for ses := range s.sessions {
@@ -39,7 +40,7 @@ func (s *Space) chooseSource() {
 	}
 	candidates := make([]protocol.Candidate, len(sessions))
 	for i, ses := range sessions {
-		candidates[i] = ses.candidate()
+		candidates[i] = ses.candidate(vv)
 		if mark != nil && candidates[i].Peer == mark.Source {
 			s.rejoin.seen = now
 		}
@@ -61,16 +62,17 @@ func (s *Space) chooseSource() {
 	sessions[i].askSnapshot()
 }
 
-// rejoining returns a copy of the mark of the snapshot that is being merged, nil if there is none.
-func (s *Space) rejoining() *docstore.Rejoin {
+// rejoining returns a copy of the mark of the snapshot that is being merged, nil if there is none, and what is here by now.
+func (s *Space) rejoining() (*docstore.Rejoin, crdt.VersionVector) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
+	vv := s.state.VV().Clone()
 	m := s.state.Rejoining()
 	if m == nil {
-		return nil
+		return nil, vv
 	}
 	mark := *m
-	return &mark
+	return &mark, vv
 }
 
 func (s *Space) abandonSnapshot() {
@@ -82,11 +84,10 @@ func (s *Space) abandonSnapshot() {
 	r.poke()
 }
 
-func (ses *session) candidate() protocol.Candidate {
+func (ses *session) candidate(vv crdt.VersionVector) protocol.Candidate {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	ses.takeAdvice()
-	return ses.proto.Candidate(ses.conn.peer)
+	return ses.proto.Candidate(ses.conn.peer, vv)
 }
 
 // askSnapshot asks the peer for what is missing of a snapshot.
@@ -100,6 +101,12 @@ func (ses *session) askSnapshot() {
 	ses.proto.AskSnapshot(q)
 	ses.mu.Unlock()
 	ses.poke()
+}
+
+func (ses *session) isFetching() bool {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	return ses.proto.IsFetching()
 }
 
 func (ses *session) dropSnapshot() {

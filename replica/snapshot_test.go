@@ -1,10 +1,16 @@
 package replica_test
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/net/quicnet"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
@@ -33,7 +39,8 @@ func forget(t *testing.T, s *replica.Space) {
 }
 
 func TestFreshReplicaJoinsByASnapshotWhatIsForgotten(t *testing.T) {
-	p := newPair(t, replica.Config{}, replica.Config{})
+	var said bytes.Buffer
+	p := newPair(t, replica.Config{}, replica.Config{Logger: slog.New(slog.NewTextHandler(&said, nil))})
 	p.network.Cut(p.ida, p.idb)
 	fill(t, p.sa, 0, 3000)
 	forget(t, p.sa)
@@ -48,6 +55,12 @@ func TestFreshReplicaJoinsByASnapshotWhatIsForgotten(t *testing.T) {
 	}
 	if got := show(t, p.sa, "own"); got != "map[n:1]" {
 		t.Errorf("what was written meanwhile is %s", got)
+	}
+	if err := p.b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(said.String(), "asking for a snapshot"); n != 1 {
+		t.Errorf("it asked for %d snapshots", n)
 	}
 }
 
@@ -75,4 +88,126 @@ func TestReplicaThatWasLongGoneKeepsItsWritesAndBringsNothingBack(t *testing.T) 
 			}
 		}
 	}
+}
+
+// The node that takes the snapshot is closed in the middle, over QUIC, and opened again: it goes on where it stopped.
+func TestSnapshotThatWasBrokenOffGoesOnWhereItStopped(t *testing.T) {
+	ida, idb := identity(t), identity(t)
+	a := open(t, replica.Config{Transport: quic(t, ida, idb)})
+	sa := space(t, a)
+	const documents = 12_000
+	fill(t, sa, 0, documents)
+	forget(t, sa)
+
+	dir := t.TempDir()
+	openB := func(frames int) (*replica.Replica, *replica.Space) {
+		b, err := replica.Open(replica.Config{
+			Dir: dir, Transport: &gated{Transport: quic(t, idb, ida), frames: frames}, Peers: []replica.Peer{{ID: a.Self(), Addr: a.Addrs()[0]}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, space(t, b)
+	}
+	b, sb := openB(10)
+	stopped := waitSnapshot(t, sb, documents/4)
+	if stopped.Peer != a.Self() || stopped.KnownDocuments != documents*2/3 || stopped.Bytes == 0 {
+		t.Errorf("the status says %+v", stopped)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	b, sb = openB(1 << 30)
+	defer b.Close()
+	if st := sb.Summary().Snapshot; st == nil || st.Documents < stopped.Documents {
+		t.Fatalf("after it was opened again the status says %+v, and before %+v", st, stopped)
+	}
+	waitLevel(t, sa, sb)
+	mustVerify(t, sb)
+	if st := sb.Summary(); st.Snapshot != nil || !st.Closed || !st.Stable.Equal(sa.Summary().Stable) {
+		t.Errorf("at the end the status says %+v", st)
+	}
+	// What was sent again is less than what had come already.
+	if received := b.Peers()[0].Received; received > stopped.KnownBytes*3/4 {
+		t.Errorf("%d bytes came after the break, of %d in all", received, stopped.KnownBytes)
+	}
+}
+
+// waitSnapshot waits until some documents of a snapshot have come.
+func waitSnapshot(t *testing.T, s *replica.Space, documents uint64) *replica.SnapshotStatus {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		if st := s.Summary().Snapshot; st != nil && st.Documents >= documents {
+			return st
+		}
+		waitChange(ctx, t, s)
+		if ctx.Err() != nil {
+			t.Fatal("no snapshot came")
+		}
+	}
+}
+
+// gated is a transport of which each stream stops after some frames, until the connection ends.
+type gated struct {
+	replica.Transport
+	frames int
+}
+
+type gatedConn struct {
+	replica.Conn
+	frames int
+}
+
+type gatedStream struct {
+	replica.Stream
+	left int
+	done <-chan struct{}
+}
+
+func (g *gated) Dial(ctx context.Context, addr string, peer replica.PeerID) (replica.Conn, error) {
+	c, err := g.Transport.Dial(ctx, addr, peer)
+	if err != nil {
+		return nil, err
+	}
+	return &gatedConn{c, g.frames}, nil
+}
+
+func (c *gatedConn) OpenStream(ctx context.Context, space string) (replica.Stream, error) {
+	s, err := c.Conn.OpenStream(ctx, space)
+	if err != nil {
+		return nil, err
+	}
+	return &gatedStream{s, c.frames, c.Done()}, nil
+}
+
+func (s *gatedStream) ReadFrame() ([]byte, error) {
+	if s.left--; s.left < 0 {
+		<-s.done
+	}
+	return s.Stream.ReadFrame()
+}
+
+func identity(t *testing.T) quicnet.Identity {
+	t.Helper()
+	id, err := quicnet.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// quic returns a node's end of a network that one other node is allowed in.
+func quic(t *testing.T, id, other quicnet.Identity) replica.Transport {
+	t.Helper()
+	n, err := quicnet.New(quicnet.Config{
+		Identity: id, Listen: "127.0.0.1:0", Allow: func(p replica.PeerID) bool { return p == other.PeerID() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
 }

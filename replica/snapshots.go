@@ -28,11 +28,15 @@ func (r *Replica) beginServing() bool {
 	return true
 }
 
+func (s *serving) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n--
+}
+
 // endServing lets those that wait have their turn.
 func (r *Replica) endServing() {
-	r.serving.mu.Lock()
-	r.serving.n--
-	r.serving.mu.Unlock()
+	r.serving.end()
 	for _, ses := range r.allSessions() {
 		ses.poke()
 	}
@@ -45,21 +49,34 @@ func (f *source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, er
 	if !r.beginServing() {
 		return nil, nil
 	}
-	snap, err := r.store.Snapshot()
+	begin, err := f.open(q)
+	if err != nil || begin == nil {
+		r.serving.end() // nobody has waited for this one, so nobody is told: least of all this session
+		return nil, err
+	}
+	f.space.noteGiven(f.peer, func(p *docstore.Progress) {
+		*p = docstore.Progress{}
+		if begin.From.IsZero() {
+			p.KnownDocuments, p.KnownBytes = begin.Documents, begin.Bytes
+		}
+	})
+	return begin, nil
+}
+
+func (f *source) open(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
+	snap, err := f.space.r.store.Snapshot()
 	if err != nil {
-		r.endServing()
 		return nil, err
 	}
 	reader, begin, err := docstore.OpenSnapshot(snap, f.space.number, q)
 	if err != nil {
-		r.endServing()
 		return nil, err
 	}
-	f.snapshot, f.frame = reader, nil
 	if !f.mayHandOut(begin.VV) {
-		f.closeSnapshot()
+		reader.Close()
 		return nil, nil
 	}
+	f.snapshot, f.frame = reader, nil
 	return begin, nil
 }
 
@@ -79,6 +96,7 @@ func (f *source) Piece() (*protocol.SnapshotPiece, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.space.noteGiven(f.peer, func(n *docstore.Progress) { n.Add(len(p.Documents), pieceSize(p)) })
 	if f.frame = nil; p.IsLast() {
 		f.closeSnapshot()
 	}
@@ -91,5 +109,6 @@ func (f *source) closeSnapshot() {
 	}
 	f.snapshot.Close()
 	f.snapshot = nil
+	f.space.noteGivenAll(f.peer)
 	f.space.r.endServing()
 }

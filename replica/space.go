@@ -26,6 +26,7 @@ type Space struct {
 	removed chan struct{} // closed by RemoveSpace
 
 	rejoin rejoin
+	giving map[PeerID]docstore.Progress // snapshots being sent; guarded by mu
 
 	state         *docstore.Space // newest, not all of it durable; guarded by r.mu
 	membersStored time.Time       // guarded by r.mu
@@ -48,6 +49,7 @@ type Space struct {
 type durableState struct {
 	protocol.State
 	horizon   crdt.VersionVector
+	taking    *takenSoFar // nil if no snapshot is being merged
 	arrival   uint64
 	floor     uint64
 	documents int64
@@ -81,7 +83,7 @@ func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*S
 		r: r, name: name, number: number, state: state, lives: lives, trust: trust,
 		removed: make(chan struct{}),
 		changed: make(chan struct{}), ackMoved: make(chan struct{}),
-		members: protocol.NewRoster(r.Self(), members), sessions: make(map[*session]struct{}),
+		members: protocol.NewRoster(r.Self(), members), giving: make(map[PeerID]docstore.Progress), sessions: make(map[*session]struct{}),
 		status: make(map[PeerID]*peerSpaceState), watchers: make(map[*watcher]struct{}),
 		exposure: docstore.NewExposure(),
 	}
@@ -103,6 +105,7 @@ func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
 			Digest: s.state.Digest(), Closed: s.state.IsClosed(), Ahead: s.state.Horizon().Beyond(s.state.VV()),
 			Rejoining: s.state.Rejoining() != nil,
 		},
+		taking:  takenOf(s.state.Rejoining()),
 		horizon: s.state.Horizon().Clone(), arrival: s.state.Arrival(), floor: s.state.Floor(), documents: s.state.Documents(),
 		conflicts: conflicts, conflicted: conflicted,
 		max: s.state.Horizon().Max(), owned: s.state.Owned(), ownedVersion: s.state.OwnedVersion(), renamings: s.state.Renamings(),

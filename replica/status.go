@@ -150,7 +150,9 @@ type SpaceStatus struct {
 	Closed bool
 	Cursor Cursor
 	Repair RepairStatus
-	Peers  []PeerSpaceStatus
+	// Snapshot is the one that is being taken, nil if none is: until it is through, only a part shows of what its source has.
+	Snapshot *SnapshotStatus
+	Peers    []PeerSpaceStatus
 }
 
 // PeerSpaceStatus describes how far a peer's replica of a space is.
@@ -168,6 +170,8 @@ type PeerSpaceStatus struct {
 	// RepairedAt is when a repair with the peer ended last, and Repaired how many documents all of them changed here.
 	RepairedAt time.Time
 	Repaired   int64
+	// Snapshot is the one that is being given to the peer, nil if none is.
+	Snapshot *SnapshotStatus
 
 	LastError string
 	ErrorAt   time.Time
@@ -182,8 +186,8 @@ func (s *Space) Summary() SpaceStatus {
 	d, repair := s.durable, s.damage.RepairStatus
 	s.mu.Unlock()
 	return SpaceStatus{
-		Repair: repair,
-		Name:   s.name, Documents: d.documents, Conflicts: d.conflicts, Conflicted: d.conflicted, Vector: d.VV, Horizon: d.horizon, Stable: d.Stable,
+		Repair: repair, Snapshot: s.taking(),
+		Name: s.name, Documents: d.documents, Conflicts: d.conflicts, Conflicted: d.conflicted, Vector: d.VV, Horizon: d.horizon, Stable: d.Stable,
 		Digest: d.Digest, Closed: d.Closed, Cursor: Cursor{s.r.feed, d.arrival},
 	}
 }
@@ -222,6 +226,9 @@ func (s *Space) peerStatus(ctx context.Context, snap store.Snapshot, p PeerID, v
 	if st := s.status[p]; st != nil {
 		ps.Connected, ps.Level, ps.Mismatch = st.connected > 0, st.level, st.mismatch
 		ps.LastError, ps.ErrorAt = st.lastError, st.errorAt
+		if n, ok := s.giving[p]; ok {
+			ps.Snapshot = snapshotStatus(p, n, true)
+		}
 		ps.RepairedAt, ps.Repaired = st.repairedAt, st.repaired
 	}
 	s.mu.Unlock()

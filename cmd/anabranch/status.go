@@ -76,12 +76,31 @@ func printStatus(w io.Writer, st node.Status) {
 	}
 	fmt.Fprintln(w)
 	_ = t.write(w) // into memory: it cannot fail
+	for _, s := range st.Spaces {
+		printSnapshot(w, s)
+	}
+}
+
+// printSnapshot tells of the snapshot that a space takes.
+func printSnapshot(w io.Writer, s node.SpaceStatus) {
+	n := s.Snapshot
+	if n == nil {
+		return
+	}
+	fmt.Fprintf(w, "\nSpace %s takes a snapshot from %s: %d of about %d documents, %s of %s", printable(s.Name), shortID(n.Peer),
+		n.Documents, n.KnownDocuments, bytesText(int64(n.Bytes)), bytesText(int64(n.KnownBytes)))
+	if !n.Active {
+		fmt.Fprint(w, "; it has stopped, and goes on when that peer is there again")
+	}
+	fmt.Fprintln(w)
 }
 
 func spacePeerState(p node.SpacePeer) string {
 	switch {
 	case p.Mismatch:
 		return "MISMATCH"
+	case p.Snapshot != nil:
+		return fmt.Sprintf("gets a snapshot: %d documents", p.Snapshot.Documents)
 	case p.Connected && p.Level:
 		return "level"
 	case p.Connected:

@@ -30,7 +30,8 @@ type Progress struct {
 	KnownDocuments, KnownBytes uint64
 }
 
-func (p *Progress) add(documents, bytes int) {
+// Add counts what has passed.
+func (p *Progress) Add(documents, bytes int) {
 	p.Documents += uint64(documents)
 	p.Bytes += uint64(bytes)
 	p.KnownDocuments = max(p.KnownDocuments, p.Documents)

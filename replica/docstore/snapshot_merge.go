@@ -121,7 +121,7 @@ func (w *walk) run() error {
 			}
 		}
 		if doc.Key != "" && mark.Position.Key != key { // it goes on in the next piece otherwise
-			mark.add(1, len(doc.Key)+len(doc.Cells))
+			mark.Add(1, len(doc.Key)+len(doc.Cells))
 		}
 	}
 	if !w.merged.Partial && !w.piece.IsLast() {

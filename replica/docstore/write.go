@@ -214,7 +214,7 @@ func (o *outcome) writeLog(start crdt.PathKey, before []crdt.Dot, cells []byte) 
 		default:
 			order = before[0].Compare(now[0])
 		}
-		if order < 0 {
+		if order < 0 && !d.space.stable.Covers(before[0]) {
 			o.delete(at(before[0]))
 		}
 		if order > 0 && !d.space.stable.Covers(now[0]) {

@@ -157,11 +157,11 @@ type Candidate struct {
 	Declines bool // it serves none now, for it takes one itself
 }
 
-// Candidate describes this session.
-func (s *Session) Candidate(peer PeerID) Candidate {
+// Candidate describes this session. vv is what the replica holds by now, durably or not.
+func (s *Session) Candidate(peer PeerID, vv crdt.VersionVector) Candidate {
 	return Candidate{
 		Peer: peer, Met: s.met, Fetching: s.snap.fetching, Declines: s.snap.declined,
-		Offers: s.snap.offer != nil && !s.snap.declined && !s.snap.offer.Stable.LessOrEqual(s.local.VV),
+		Offers: s.snap.offer != nil && !s.snap.declined && !s.snap.offer.Stable.LessOrEqual(vv),
 	}
 }
 

@@ -128,7 +128,7 @@ func (s *simulation) chooseSource(r *replica) bool {
 	}
 	lost := s.settles || s.rejoin.IntN(5) == 0
 	for _, e := range ends {
-		c := e.session.Candidate(e.peer.replica.node.peer)
+		c := e.session.Candidate(e.peer.replica.node.peer, r.state.VV())
 		candidates = append(candidates, c)
 		lost = lost && c.Peer != source
 	}

@@ -256,15 +256,25 @@ func spaceStatus(s replica.SpaceStatus) SpaceStatus {
 	out := SpaceStatus{
 		Name: s.Name, Documents: s.Documents, Digest: s.Digest.String(), Closed: s.Closed, Cursor: s.Cursor.String(),
 		Conflicts: s.Conflicts, Conflicted: s.Conflicted,
-		Vector: vectorTexts(s.Vector), Stable: vectorTexts(s.Stable), Peers: []SpacePeer{},
+		Vector: vectorTexts(s.Vector), Stable: vectorTexts(s.Stable), Snapshot: snapshotOf(s.Snapshot), Peers: []SpacePeer{},
 	}
 	for _, p := range s.Peers {
 		out.Peers = append(out.Peers, SpacePeer{
 			Peer: p.Peer.String(), Connected: p.Connected, Level: p.Level, Known: p.Known, Pending: p.Pending,
-			Mismatch: p.Mismatch, LastError: p.LastError, ErrorAt: timeOrNil(p.ErrorAt),
+			Mismatch: p.Mismatch, Snapshot: snapshotOf(p.Snapshot), LastError: p.LastError, ErrorAt: timeOrNil(p.ErrorAt),
 		})
 	}
 	return out
+}
+
+func snapshotOf(s *replica.SnapshotStatus) *Snapshot {
+	if s == nil {
+		return nil
+	}
+	return &Snapshot{
+		Peer: s.Peer.String(), Documents: s.Documents, KnownDocuments: s.KnownDocuments,
+		Bytes: s.Bytes, KnownBytes: s.KnownBytes, Active: s.Active,
+	}
 }
 
 func vectorTexts(vv crdt.VersionVector) map[string]string {

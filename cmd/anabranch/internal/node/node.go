@@ -151,7 +151,9 @@ type SpaceStatus struct {
 
 	Vector map[string]string `json:"vector"` // replica: time
 	Stable map[string]string `json:"stable"`
-	Peers  []SpacePeer       `json:"peers"`
+	// Snapshot is the one that is being taken: until it is through, only a part shows of what its source has.
+	Snapshot *Snapshot   `json:"snapshot,omitempty"`
+	Peers    []SpacePeer `json:"peers"`
 }
 
 // SpacePeer describes how far a peer's replica of a space is.
@@ -162,8 +164,19 @@ type SpacePeer struct {
 	Known     int64      `json:"known"`   // changes that it has
 	Pending   int64      `json:"pending"` // and has not yet
 	Mismatch  bool       `json:"mismatch,omitempty"`
+	Snapshot  *Snapshot  `json:"snapshot,omitempty"` // given to the peer
 	LastError string     `json:"last_error,omitempty"`
 	ErrorAt   *time.Time `json:"error_at,omitempty"`
+}
+
+// Snapshot tells how much of a snapshot has passed, of about how much.
+type Snapshot struct {
+	Peer           string `json:"peer"` // from which it is taken, or to which it is given
+	Documents      uint64 `json:"documents"`
+	KnownDocuments uint64 `json:"known_documents"`
+	Bytes          uint64 `json:"bytes"`
+	KnownBytes     uint64 `json:"known_bytes"`
+	Active         bool   `json:"active"` // else it has stopped, and goes on when the peer is there again
 }
 
 // Peer describes a peer that is connected, dialled or known.
