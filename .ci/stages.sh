@@ -14,6 +14,8 @@ RACE_SIM_SEEDS=${RACE_SIM_SEEDS:-100} # simulator runs under the race detector
 POWER_CUTS=${POWER_CUTS:-3}
 NETNS_MINUTES=${NETNS_MINUTES:-1}    # nodes in network namespaces
 SLOW_SECONDS=${SLOW_SECONDS:-60}
+SOAK_MINUTES=${SOAK_MINUTES:-2}
+SOAK_REPORT=${SOAK_REPORT:-}         # file for a summary
 KILL_ROUNDS=${KILL_ROUNDS:-50}        # kill -9 rounds, of .ci/deep only: the gate leaves the number to the test
 TEST_TIMEOUT=${TEST_TIMEOUT:-15m}    # for the tests of one package
 
@@ -99,6 +101,11 @@ stage_kill() { # kill -9 of a node while it acknowledges writes, $KILL_ROUNDS ro
 
 stage_faults() { # an I/O error at each system call that a node makes on its files
   ANABRANCH_IO_FAULTS=all go test -v -count=1 -timeout "$TEST_TIMEOUT" -run '^TestIOErrorAtAnyCall' ./cmd/anabranch
+}
+
+stage_soak() { # steady writes and deletes for $SOAK_MINUTES; writes docs/soak.md if it goes well
+  ANABRANCH_SOAK_MINUTES=$SOAK_MINUTES ANABRANCH_SOAK_REPORT=$SOAK_REPORT \
+    go test -v -count=1 -timeout "$TEST_TIMEOUT" -run '^TestSoak$' ./cmd/anabranch
 }
 
 stage_slow() { # peers that read a kilobyte a second, for $SLOW_SECONDS

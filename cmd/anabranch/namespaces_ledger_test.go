@@ -271,9 +271,9 @@ func (w *netWriter) removeOwn(ctx context.Context) error {
 	return nil
 }
 
-// await waits, now and then, until a peer or two have it.
+// await waits, half of the time, until a peer or two have it.
 func (w *netWriter) await(ctx context.Context, rc node.Receipt, d *deed) error {
-	if w.rng.IntN(4) > 0 {
+	if w.rng.IntN(2) > 0 {
 		return nil
 	}
 	peers, err := w.client.Wait(ctx, "main", rc, 1+w.rng.IntN(2), syncedTimeout)

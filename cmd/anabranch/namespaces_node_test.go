@@ -228,5 +228,6 @@ func (n *netNode) disturb(l *netLedger, rng *rand.Rand) string {
 	return what
 }
 
-// offsets of clocks. Two nodes may be further apart than peers put up with; none is so far ahead of the true time.
-var offsets = []time.Duration{0, 20 * time.Second, 50 * time.Second, -30 * time.Second, -10 * time.Minute, -3 * time.Hour}
+// offsets of clocks: behind, ahead by what peers put up with, and by more. A node that wrote with a clock far ahead has its writes held back, and
+// issues them again when the clock is right.
+var offsets = []time.Duration{0, 20 * time.Second, 50 * time.Second, -30 * time.Second, -10 * time.Minute, -3 * time.Hour, 10 * time.Minute, 400 * 24 * time.Hour}

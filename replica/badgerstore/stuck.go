@@ -20,8 +20,12 @@ const (
 
 var errStuck = errors.New("badger cannot write its tables")
 
-// noteFlushError counts the failures that Badger reports.
+// noteFlushError counts the failures that Badger reports. A sync that failed must not be tried again as if the one before had been
+// good, so from then on nothing more is taken.
 func (s *Store) noteFlushError(message string) {
+	if strings.Contains(message, "sync") {
+		s.fail(fmt.Errorf("%w: %s", errStuck, message))
+	}
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
 	now := time.Now()
