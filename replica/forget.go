@@ -103,6 +103,9 @@ func (s *Space) gossip(f *forgetting, now time.Time) {
 // raiseStable lets stable rise to what all members were found to have PruneDelay ago.
 func (s *Space) raiseStable(f *forgetting, now time.Time) {
 	r := s.r
+	if r.clocks.Load().isAhead() {
+		return // members may seem to be away for longer than they are, and own writes are held back
+	}
 	if !f.since.IsZero() && now.Sub(f.since) < r.cfg.PruneDelay && now.After(f.since) || s.isWatchedBefore(f.arrival, now) {
 		return
 	}

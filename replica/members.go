@@ -89,16 +89,14 @@ type MemberStatus struct {
 	// Counts: what it lacks is not pruned. It is connected, or was heard of within Config.MaxOffline and not evicted since.
 	Counts bool
 	Vector crdt.VersionVector // it holds at least this durably
-	// Lacks says that it lacks something that this node has, as far as is known, and Since from when the oldest of that is. While it
-	// counts, nothing written later is pruned.
-	Lacks bool
-	Since time.Time
+	Lacks  bool               // it lacks something that this node has, as far as is known
 }
 
 // Members describes the other members of the space, sorted by peer.
 func (s *Space) Members() []MemberStatus {
 	now := s.r.cfg.Now()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	list, own := s.members.List(now), s.durable.VV
 	all := make([]MemberStatus, len(list))
 	for i, m := range list {
@@ -110,6 +108,54 @@ func (s *Space) Members() []MemberStatus {
 			all[i].Evicted = time.UnixMilli(m.Evicted)
 		}
 	}
-	s.mu.Unlock()
 	return all
+}
+
+// Stability says what is not pruned yet, and why.
+type Stability struct {
+	Members []MemberStatus
+	// HeldBack says which members stability waits for, and Since when each of them lacks something: when the oldest of that was written.
+	HeldBack []HeldBack
+	// Age is how long ago the oldest change was written that is not stable; zero if everything is.
+	Age time.Duration
+	// Waiting is the number of log entries that are stable and not pruned yet, up to MaxCounted.
+	Waiting int64
+}
+
+// HeldBack names a member that stability waits for.
+type HeldBack struct {
+	Peer      PeerID
+	Connected bool
+	Heard     time.Time
+	Since     time.Time
+}
+
+// maxSought bounds the replicas whose logs are looked at for the oldest change that somebody lacks.
+const maxSought = 256
+
+// stability is called with a snapshot of about now.
+func (s *Space) stability(snap store.Snapshot, vv, stable crdt.VersionVector) (Stability, error) {
+	out := Stability{Members: s.Members()}
+	for _, m := range out.Members {
+		if !m.Counts || !m.Lacks {
+			continue
+		}
+		at, ok, err := docstore.Oldest(snap, s.number, m.Vector, vv, maxSought)
+		if err != nil {
+			return out, err
+		}
+		if ok {
+			out.HeldBack = append(out.HeldBack, HeldBack{Peer: m.Peer, Connected: m.Connected, Heard: m.Heard, Since: at.Wall()})
+		}
+	}
+	at, ok, err := docstore.Oldest(snap, s.number, stable, vv, maxSought)
+	if err == nil && ok {
+		out.Age = max(0, s.r.cfg.Now().Sub(at.Wall()))
+	}
+	if err == nil {
+		s.r.mu.Lock()
+		out.Waiting, err = s.state.Unpruned(snap, MaxCounted)
+		s.r.mu.Unlock()
+	}
+	return out, err
 }

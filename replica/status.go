@@ -153,6 +153,8 @@ type SpaceStatus struct {
 	// Snapshot is the one that is being taken, nil if none is: until it is through, only a part shows of what its source has.
 	Snapshot *SnapshotStatus
 	Peers    []PeerSpaceStatus
+	// Stability says what is not pruned yet, and who it waits for.
+	Stability Stability
 }
 
 // PeerSpaceStatus describes how far a peer's replica of a space is.
@@ -212,7 +214,9 @@ func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
 			}
 			st.Peers = append(st.Peers, ps)
 		}
-		return nil
+		var err error
+		st.Stability, err = s.stability(snap, st.Vector, st.Stable)
+		return err
 	})
 	slices.SortFunc(st.Peers, func(a, b PeerSpaceStatus) int { return bytes.Compare(a.Peer[:], b.Peer[:]) })
 	return st, err

@@ -103,7 +103,7 @@ that says anything counts. The file is TOML, its names are those of the flags wi
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	effective := show.Flags().Bool("effective", false, "print each setting, with defaults, and say where its value comes from")
-	addSettings(show, "listen", "peer", "allow", "insecure-allow-any", "discover", "degree", "max-peers", "sync", "sync-interval", "max-drift")
+	addSettings(show, "listen", "peer", "allow", "insecure-allow-any", "discover", "degree", "max-peers", "sync", "sync-interval", "max-drift", "max-offline", "prune-delay")
 	show.RunE = func(cmd *cobra.Command, _ []string) error { return appOf(cmd).printSettings(*effective) }
 	cmd.AddCommand(show)
 	return cmd

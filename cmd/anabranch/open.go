@@ -70,6 +70,10 @@ func (a *app) replicaConfig(dir string) replica.Config {
 	c := replica.Config{
 		Dir: dir, SyncInterval: a.cfg.Duration("sync-interval"), MaxDrift: a.cfg.Duration("max-drift"), Logger: a.log,
 	}
+	c.MaxOffline, c.PruneDelay = a.cfg.Duration("max-offline"), a.cfg.Duration("prune-delay")
+	if c.PruneDelay == 0 {
+		c.PruneDelay = -1 // none, in the terms of the library
+	}
 	if a.cfg.Text("sync") == "interval" {
 		c.Sync = replica.SyncInterval
 	}

@@ -60,7 +60,7 @@ node over a socket in the store directory.
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{
-		newServeCommand(), newStatusCommand(), newPeersCommand(), newIDCommand(), newDoctorCommand(), newBackupCommand(), newRestoreCommand(), newConfigCommand(), newVersionCommand(),
+		newServeCommand(), newStatusCommand(), newPeersCommand(), newIDCommand(), newDoctorCommand(), newEvictCommand(), newBackupCommand(), newRestoreCommand(), newConfigCommand(), newVersionCommand(),
 	} {
 		c.GroupID = groupNode
 		root.AddCommand(c)

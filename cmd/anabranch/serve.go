@@ -41,7 +41,7 @@ them (--degree; 0: only with those that --peer names). --peer srv:example.org na
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	addSettings(cmd, "listen", "peer", "allow", "insecure-allow-any", "discover", "degree", "max-peers", "sync", "sync-interval", "max-drift")
+	addSettings(cmd, "listen", "peer", "allow", "insecure-allow-any", "discover", "degree", "max-peers", "sync", "sync-interval", "max-drift", "max-offline", "prune-delay")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return appOf(cmd).serve(cmd.Context()) }
 	return cmd
 }

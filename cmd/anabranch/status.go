@@ -79,6 +79,7 @@ func printStatus(w io.Writer, st node.Status) {
 	for _, s := range st.Spaces {
 		printSnapshot(w, s)
 	}
+	printStability(w, st.Spaces)
 }
 
 // printSnapshot tells of the snapshot that a space takes.

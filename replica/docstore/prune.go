@@ -7,6 +7,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 // RaiseStable makes stable the join of what it is and of to, as far as vv covers that, and reports whether it rose.
@@ -287,4 +288,41 @@ func (s *Space) vanish(d *openDoc) {
 	default:
 		s.floor = max(s.floor, d.arrival)
 	}
+}
+
+// Oldest returns the time of the oldest change in the log that lies beyond from and at or below to; ok is false if there is none. It looks
+// at no more than limit replicas.
+func Oldest(r store.Snapshot, space uint32, from, to crdt.VersionVector, limit int) (oldest hlc.Time, ok bool, err error) {
+	for d := range to.Beyond(from).All() {
+		if limit--; limit < 0 {
+			break
+		}
+		for k, err := range r.Keys(logPrefix(space, d.Replica, from.Get(d.Replica)+1), after(logPrefix(space, d.Replica, d.Time))) {
+			if err != nil {
+				return 0, false, fmt.Errorf("read the log: %w", err)
+			}
+			p, err := parseLogKey(k)
+			if err != nil {
+				return 0, false, err
+			}
+			if !ok || p.dot.Time < oldest {
+				oldest, ok = p.dot.Time, true
+			}
+			break
+		}
+	}
+	return oldest, ok, nil
+}
+
+// Unpruned counts the log keys that wait for Prune, at most limit of them.
+func (s *Space) Unpruned(r store.Snapshot, limit int64) (int64, error) {
+	n := int64(0)
+	for id := range s.prune.todo {
+		from := crdt.Dot{Replica: id, Time: s.prune.done[id]}
+		more, err := CountLog(r, s.number, from, crdt.Dot{Replica: id, Time: s.stable.Get(id)}, limit-n)
+		if n += more; err != nil || n >= limit {
+			return n, err
+		}
+	}
+	return n, nil
 }

@@ -23,6 +23,8 @@ type file struct {
 	Sync             *string  `toml:"sync"`
 	SyncInterval     *string  `toml:"sync_interval"`
 	MaxDrift         *string  `toml:"max_drift"`
+	MaxOffline       *string  `toml:"max_offline"`
+	PruneDelay       *string  `toml:"prune_delay"`
 	LockWait         *string  `toml:"lock_wait"`
 	Output           *string  `toml:"output"`
 	Progress         *string  `toml:"progress"`
@@ -35,6 +37,7 @@ func (f *file) texts() map[string][]string {
 	texts := map[string][]string{"peer": f.Peer, "allow": f.Allow}
 	for name, s := range map[string]*string{
 		"space": f.Space, "listen": f.Listen, "sync": f.Sync, "sync-interval": f.SyncInterval, "max-drift": f.MaxDrift,
+		"max-offline": f.MaxOffline, "prune-delay": f.PruneDelay,
 		"lock-wait": f.LockWait, "output": f.Output, "progress": f.Progress, "log-level": f.LogLevel, "log-format": f.LogFormat,
 	} {
 		if s != nil {

@@ -62,6 +62,8 @@ var Settings = []Setting{
 	{Name: "sync", Doc: "when a write is durable: always (before it is acknowledged) or interval", Default: "always", check: oneOf("always", "interval")},
 	{Name: "sync-interval", Doc: "how long a write may wait for the disk with sync interval", Default: "100ms", check: checkInterval},
 	{Name: "max-drift", Doc: "how far ahead of the local clock a peer's may be", Default: "1m0s", check: checkInterval},
+	{Name: "max-offline", Doc: "how long a member that is away holds pruning back", Default: "720h0m0s", check: checkInterval},
+	{Name: "prune-delay", Doc: "how long what all members have is kept before it is pruned", Default: "1m0s", check: checkDuration},
 	{Name: "clock-offset", Doc: "added to the system's clock, for tests of clocks that are wrong", Default: "0s", local: true, check: checkOffset},
 	{Name: "lock-wait", Doc: "how long to wait for a store that another command has open", Default: "2s", check: checkDuration},
 	{Name: "output", Doc: "table for people, jsonl (one JSON object a line) for programs", Default: "table", check: oneOf("table", "jsonl")},

@@ -33,6 +33,7 @@ func NewServer(n node.Node) *Server {
 	mux.HandleFunc("GET /v1/changes", s.changes)
 	mux.HandleFunc("GET /v1/conflicts", s.conflicts)
 	mux.HandleFunc("POST /v1/settle", s.settle)
+	mux.HandleFunc("POST /v1/evict", s.evict)
 	mux.HandleFunc("GET /v1/backup", s.backup)
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("POST /v1/verify", s.verify)

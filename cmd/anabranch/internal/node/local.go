@@ -257,6 +257,7 @@ func spaceStatus(s replica.SpaceStatus) SpaceStatus {
 		Name: s.Name, Documents: s.Documents, Digest: s.Digest.String(), Closed: s.Closed, Cursor: s.Cursor.String(),
 		Conflicts: s.Conflicts, Conflicted: s.Conflicted,
 		Vector: vectorTexts(s.Vector), Stable: vectorTexts(s.Stable), Snapshot: snapshotOf(s.Snapshot), Peers: []SpacePeer{},
+		Stability: stabilityOf(s.Stability),
 	}
 	for _, p := range s.Peers {
 		out.Peers = append(out.Peers, SpacePeer{

@@ -23,6 +23,8 @@ type Node interface {
 	Status(ctx context.Context) (Status, error)
 	// Verify checks one space, and repairs what derives if asked to. progress may be nil.
 	Verify(ctx context.Context, space string, repair bool, progress func(keys int64)) (Report, error)
+	// Evict lets a member that is gone for good no longer hold pruning back. peer is its ID, or enough of it.
+	Evict(ctx context.Context, space, peer string) (Member, error)
 	Inbox
 	Archive
 	Close() error
@@ -154,6 +156,8 @@ type SpaceStatus struct {
 	// Snapshot is the one that is being taken: until it is through, only a part shows of what its source has.
 	Snapshot *Snapshot   `json:"snapshot,omitempty"`
 	Peers    []SpacePeer `json:"peers"`
+
+	Stability Stability `json:"stability"`
 }
 
 // SpacePeer describes how far a peer's replica of a space is.
