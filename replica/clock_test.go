@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,4 +188,130 @@ func waitLevelAfter(t *testing.T, a, b *replica.Space) {
 	t.Helper()
 	until(t, "nothing is held", func() bool { return a.Summary().Horizon.Max().Wall().Before(time.Now().Add(time.Minute)) })
 	waitLevel(t, a, b)
+}
+
+// A new node with a wrong clock is filled before it meets anybody. Alone, what it deletes is pruned at once; and yet all that is left goes
+// out with sound times, and nothing that was deleted.
+func TestNodeThatWasAloneWithAWrongClock(t *testing.T) {
+	network := memnet.New(1)
+	a, b := newStation(t, network, "a", "b"), newStation(t, network, "b")
+	a.clock.set(year)
+	a.cfg.PruneDelay = -1
+	sa := a.open(t)
+	for i := range 30 {
+		set(t, sa, fmt.Sprint("kept ", i), "x", i)
+		set(t, sa, fmt.Sprint("gone ", i), "x", i)
+		update(t, sa, func(tx *replica.Tx) { tx.Doc(fmt.Sprint("gone ", i)).Delete() })
+	}
+	update(t, sa, func(tx *replica.Tx) {
+		for i := range 500 { // in chunks
+			tx.Doc("large").Set(crdt.Path{fmt.Sprint(i)}, fmt.Sprintf("%032d", i))
+		}
+	})
+	until(t, "it is pruned", func() bool { return sa.Summary().Stable.Equal(sa.Summary().Vector) })
+	rc := set(t, sa, "newer", "x", 1)
+	until(t, "no log is left", func() bool {
+		report, err := sa.Verify(t.Context(), replica.VerifyOptions{})
+		return err == nil && report.LogEntries < 3
+	})
+	sb := b.open(t)
+	until(t, "the clock is told", func() bool { return a.r.Clock().Holding })
+	a.clock.set(0)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := sa.WaitSynced(ctx, rc, 1); err != nil {
+		t.Fatal(err, a.r.Clock())
+	}
+	waitLevel(t, sa, sb)
+	hasSoundTimes(t, sb)
+	mustVerify(t, sa)
+	mustVerify(t, sb)
+	if n := sb.Summary().Documents; n != 32 {
+		t.Errorf("%d documents", n)
+	}
+}
+
+// Whether a process was killed or its store put back, it comes back under another life: to whom it sent something is not certain then, so
+// it asks all it knows, and then goes on. A rebase that was broken off goes on as well.
+func TestHeldWritesOutliveKills(t *testing.T) {
+	network := memnet.New(1)
+	a, b := newStation(t, network, "a", "b"), newStation(t, network, "b")
+	sa, sb := a.open(t), b.open(t)
+	if err := sa.WaitSynced(t.Context(), set(t, sa, "count", "n", 0), 1); err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	for range 3 {
+		a.clock.set(year)
+		for range 10 {
+			update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 1) })
+			want++
+		}
+		a.close()
+		touch(t, a.cfg.Dir) // as if it had been killed
+		sa = a.open(t)
+		update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 1) })
+		want++
+	}
+	until(t, "the clock is told", func() bool { return a.r.Clock().Holding })
+	a.clock.set(0)
+	waitLevelAfter(t, sa, sb)
+	hasSoundTimes(t, sb)
+	if got := show(t, sb, "sum"); got != fmt.Sprintf("map[n:%d]", want) {
+		t.Errorf("got %s, want %d", got, want)
+	}
+	mustVerify(t, sa)
+}
+
+// touch disturbs a closed store, so that its next life is another one.
+func touch(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.Remove(dir + "/ANCHOR"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A backup that was taken while writes were held is put back after they were re-issued: they are not brought in twice, and what was
+// written after the backup comes back from the peer.
+func TestBackupFromBeforeARebase(t *testing.T) {
+	network := memnet.New(1)
+	a, b := newStation(t, network, "a", "b"), newStation(t, network, "b")
+	sa, sb := a.open(t), b.open(t)
+	waitLevel(t, sa, sb)
+	a.clock.set(year)
+	for range 10 {
+		update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 1) })
+		update(t, sa, func(tx *replica.Tx) { tx.Doc("other").Set(crdt.Path{"x"}, "held") })
+	}
+	a.close()
+	backup := t.TempDir() + "/backup"
+	if err := os.CopyFS(backup, os.DirFS(a.cfg.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	sa = a.open(t)
+	update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 5) })
+	a.clock.set(0)
+	waitLevelAfter(t, sa, sb)
+	if got := show(t, sb, "sum"); got != "map[n:15]" {
+		t.Fatal(got)
+	}
+	a.close()
+	a.cfg.Dir = backup
+	if err := os.Chmod(backup, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	sa = a.open(t)
+	update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 2) })
+	waitLevelAfter(t, sa, sb)
+	for _, s := range []*replica.Space{sa, sb} {
+		hasSoundTimes(t, s)
+		mustVerify(t, s)
+		if got := show(t, s, "sum") + show(t, s, "other"); got != "map[n:17]map[x:held]" {
+			t.Error(got)
+		}
+		doc, err := s.Get(t.Context(), "other")
+		if err != nil || len(doc.Conflicts()) > 0 {
+			t.Errorf("%v, conflicts %v", err, doc.Conflicts())
+		}
+	}
 }

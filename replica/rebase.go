@@ -326,6 +326,9 @@ func (r *Replica) reissue(all []rebasing) error {
 		docstore.PutIdentity(b, docstore.Identity{Replica: r.self, Feed: r.feed, Anchor: r.anchor})
 	}
 	for _, part := range all {
+		if err := r.relog(part); err != nil {
+			return fmt.Errorf("space %q: %w", part.space.name, err)
+		}
 		for done := false; !done; {
 			var err error
 			if done, err = r.reissuePart(part, b, &clock); err != nil {
@@ -336,6 +339,15 @@ func (r *Replica) reissue(all []rebasing) error {
 	}
 	r.clock = clock
 	return nil
+}
+
+func (r *Replica) relog(part rebasing) error {
+	snap, err := r.store.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	return part.space.state.Relog(snap, part.holds, r.store.Commit)
 }
 
 func (r *Replica) reissuePart(part rebasing, b *store.Batch, clock *hlc.Clock) (done bool, err error) {

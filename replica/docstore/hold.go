@@ -21,6 +21,8 @@ type Hold struct {
 	After, UpTo hlc.Time
 	Root        crdt.ReplicaID
 	Next        crdt.ReplicaID // under which they are re-issued; zero until that begins
+	// Pruned: some of it was stable, and needs Relog first.
+	Pruned bool
 	// Elsewhere are IDs under which another life of this store has re-issued some of them: this store was restored from a backup
 	// that was taken before. What came back from peers under these is not to be re-issued once more.
 	Elsewhere []crdt.ReplicaID
@@ -41,7 +43,7 @@ func (s *Space) Holds(r store.Snapshot, x *Exposure, limit hlc.Time) ([]Hold, er
 	var holds []Hold
 	for _, id := range slices.Sorted(maps.Keys(s.owned)) {
 		own, last := s.owned[id], s.vv.Get(id)
-		floor := max(x.received(id), s.stable.Get(id))
+		floor := x.received(id)
 		if s.horizon.Get(id) > last { // somebody has more of it
 			floor = last
 		}
@@ -52,7 +54,7 @@ func (s *Space) Holds(r store.Snapshot, x *Exposure, limit hlc.Time) ([]Hold, er
 		if err != nil {
 			return nil, err
 		}
-		h := Hold{Replica: id, After: after, UpTo: last, Root: own.Root, Next: own.Next}
+		h := Hold{Replica: id, After: after, UpTo: last, Root: own.Root, Next: own.Next, Pruned: s.stable.Get(id) > after}
 		if s.vv.Get(h.Next) > limit { // a rebase that a crash broke off, and this is what the store wrote under since: times must grow
 			h.Next = 0
 		}

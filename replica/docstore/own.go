@@ -28,6 +28,8 @@ type Own struct {
 	Root crdt.ReplicaID
 	// Next is the ID under which its held writes are being re-issued, zero if they are not.
 	Next crdt.ReplicaID
+	// Pruned: what is being re-issued was stable.
+	Pruned bool
 	// Handed is, for each peer, a time up to which it may have been told of. It is noted before anything is sent.
 	Handed map[protocol.PeerID]hlc.Time
 }
@@ -68,10 +70,15 @@ func (s *Space) OwnedVersion() uint64 { return s.ownedVersion }
 
 func (s *Space) putOwn(b *store.Batch, r crdt.ReplicaID, own Own) {
 	key := ownKey(kindOwn, s.number, r)
-	v := make([]byte, 4, 28)
+	v := make([]byte, 4, 29)
 	for _, n := range []uint64{own.Life, uint64(own.Root), uint64(own.Next)} {
 		v = binary.BigEndian.AppendUint64(v, n)
 	}
+	pruned := byte(0)
+	if own.Pruned {
+		pruned = 1
+	}
+	v = append(v, pruned)
 	b.Put(key, seal(key, v))
 	s.setOwn(r, own)
 }
@@ -145,11 +152,11 @@ func handedKey(space uint32, r crdt.ReplicaID, p protocol.PeerID) []byte {
 
 // loadOwned reads what putOwn and Hand wrote.
 func (s *Space) loadOwned(r store.Snapshot) error {
-	err := s.scanSealed(r, kindOwn, 5+8, 24, func(key, v []byte) {
+	err := s.scanSealed(r, kindOwn, 5+8, 25, func(key, v []byte) {
 		s.setOwn(crdt.ReplicaID(binary.BigEndian.Uint64(key[5:])), Own{
 			Life: binary.BigEndian.Uint64(v),
 			Root: crdt.ReplicaID(binary.BigEndian.Uint64(v[8:])),
-			Next: crdt.ReplicaID(binary.BigEndian.Uint64(v[16:])),
+			Next: crdt.ReplicaID(binary.BigEndian.Uint64(v[16:])), Pruned: v[24] != 0,
 		})
 	})
 	if err != nil {

@@ -22,6 +22,9 @@ import (
 //
 // r has to be the newest state. After an error the space is to be loaded again.
 func (s *Space) Reissue(r store.Snapshot, b *store.Batch, holds []Hold, clock *hlc.Clock, now hlc.Time, life uint64, limit int) (res Reissued, err error) {
+	for _, h := range holds {
+		s.unprune(b, h) // before the log is brought up to date
+	}
 	work, done, err := s.heldRecords(r, holds, limit)
 	if err != nil {
 		return res, err
@@ -72,7 +75,8 @@ type Reissued struct {
 // giveUp takes the dots of a hold, which no document refers to any more, out of the vectors.
 func (s *Space) giveUp(b *store.Batch, h Hold) {
 	own := s.owned[h.Replica]
-	own.Next = 0
+	s.prunedBefore(own, h.Next)
+	own.Next, own.Pruned = 0, false
 	s.putOwn(b, h.Replica, own)
 	for _, vv := range []*crdt.VersionVector{&s.vv, &s.horizon} {
 		vv.Remove(h.Replica)
