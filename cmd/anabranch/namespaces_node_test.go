@@ -38,10 +38,11 @@ type netNode struct {
 	log   *os.File
 }
 
-// storeCopy is a copy of a store, from when no process had it open.
+// storeCopy is a copy of a store's directory, from when no process had it open, or a backup.
 type storeCopy struct {
-	dir string
-	at  int // the ledger's clock
+	path     string
+	isBackup bool
+	at       int // the ledger's clock
 }
 
 func newNetNodes(t *testing.T, w *wires) []*netNode {
@@ -117,16 +118,44 @@ func (n *netNode) stop(signal unix.Signal) {
 	n.cmd = nil
 }
 
+// maxCopies is how many a node has at most: a new one takes the place of the oldest.
+const maxCopies = 3
+
+func (n *netNode) keep(c storeCopy) {
+	if len(n.copies) == maxCopies {
+		os.RemoveAll(n.copies[0].path)
+		n.copies = n.copies[1:]
+	}
+	n.copies = append(n.copies, c)
+}
+
 // copyStore copies the store. No process has it open.
 func (n *netNode) copyStore(at int) {
 	n.t.Helper()
-	c := storeCopy{dir: fmt.Sprintf("%s.copy%d", n.dir, len(n.copies)), at: at}
-	if len(n.copies) == 3 {
-		c.dir = n.copies[0].dir
-		n.copies = n.copies[1:]
+	c := storeCopy{path: fmt.Sprintf("%s.copy%d", n.dir, at), at: at}
+	replaceDir(n.t, c.path, n.dir)
+	n.keep(c)
+}
+
+// backUp backs the store up, under the node that has it open.
+func (n *netNode) backUp(at int) {
+	n.t.Helper()
+	c := storeCopy{path: fmt.Sprintf("%s.backup%d", n.dir, at), at: at, isBackup: true}
+	command(n.t, "--dir", n.dir, "backup", "--force", "--with-identity", c.path)
+	n.keep(c)
+}
+
+// putBack puts the store back to a copy of it. No process has it open.
+func (n *netNode) putBack(c storeCopy) {
+	n.t.Helper()
+	if !c.isBackup {
+		replaceDir(n.t, n.dir, c.path)
+		return
 	}
-	replaceDir(n.t, c.dir, n.dir)
-	n.copies = append(n.copies, c)
+	if err := os.RemoveAll(n.dir); err != nil {
+		n.t.Fatal(err)
+	}
+	command(n.t, "--dir", n.dir, "restore", c.path)
 }
 
 // replaceDir puts a copy of one directory in the place of another.
@@ -206,15 +235,18 @@ func (n *netNode) disturb(l *netLedger, rng *rand.Rand) string {
 	case d < 3:
 		n.stop(unix.SIGTERM)
 		what = "stopped"
-	case d < 5 || d < 8 && len(n.copies) == 0:
+	case d < 4 || d < 8 && len(n.copies) == 0:
 		n.stop(unix.SIGKILL)
 		n.copyStore(l.now())
 		what = "killed and copied"
+	case d < 5:
+		n.backUp(l.now())
+		return "backed up"
 	case d < 8:
 		c := n.copies[rng.IntN(len(n.copies))]
 		l.quiet.Lock()
 		n.stop(unix.SIGKILL)
-		replaceDir(n.t, n.dir, c.dir)
+		n.putBack(c)
 		l.putBack(n.index, c.at)
 		l.quiet.Unlock()
 		what = fmt.Sprintf("put back to %d", c.at)
