@@ -9,7 +9,7 @@ GOVULNCHECK=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # What a run may set. .ci/deep has larger defaults.
 FUZZ_TIME=${FUZZ_TIME:-5s}           # for each fuzz target
 LAW_CASES=${LAW_CASES:-20000}        # for each property of the lattice
-SIM_SEEDS=${SIM_SEEDS:-2000}         # simulator runs
+SIM_SEEDS=${SIM_SEEDS:-3000}         # simulator runs
 RACE_SIM_SEEDS=${RACE_SIM_SEEDS:-100} # simulator runs under the race detector
 POWER_CUTS=${POWER_CUTS:-3}
 NETNS_MINUTES=${NETNS_MINUTES:-1}    # nodes in network namespaces

@@ -204,12 +204,12 @@ func (c *Counts) Add(o Counts) {
 }
 
 // Missing returns the kinds that never came up and ought to. It takes an unlikely history to make the digests of two
-// replicas differ while their vectors are equal, or a node forget that it passed on what another is about to re-issue, so that is
-// not asked for.
+// replicas differ while their vectors are equal, a node forget that it passed on what another is about to re-issue, or a piece of a
+// snapshot come twice, so that is not asked for.
 func (c *Counts) Missing() []Kind {
 	var missing []Kind
 	for i, n := range c {
-		if k := Kind(i); n == 0 && k != DifferingDigests && k != RebasesSpared {
+		if k := Kind(i); n == 0 && k != DifferingDigests && k != RebasesSpared && k != KnownPieces {
 			missing = append(missing, k)
 		}
 	}
