@@ -16,7 +16,8 @@ func FuzzUnmarshal(f *testing.F) {
 		v, err := parse(b)
 		checkParsed(t, v, err)
 		// And as a body of each type, so that the fuzzer need not find out about lengths.
-		for _, kind := range []Type{TypeHello, TypeSpaceOpen, TypeAddresses, TypeVectors, TypeDelta, TypeAck, TypeLevel, TypeRefusal, TypeMembers, TypeJoin, TypeJoined, TypeJoinRefused, TypeGrants, TypePacked, TypeClock} {
+		for _, kind := range []Type{TypeHello, TypeSpaceOpen, TypeAddresses, TypeVectors, TypeDelta, TypeAck, TypeLevel, TypeRefusal, TypeMembers, TypeJoin, TypeJoined, TypeJoinRefused, TypeGrants, TypePacked, TypeClock,
+			TypeSnapshotOffer, TypeSnapshotRequest, TypeSnapshotBegin, TypeSnapshotPiece} {
 			v, err := parse(frameOf(kind, b))
 			checkParsed(t, v, err)
 		}

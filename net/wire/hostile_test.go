@@ -179,6 +179,16 @@ func TestBadFrames(t *testing.T) {
 		{"entries out of order", frameOf(TypeBranches, arr(1), arr(3), u(0), u(0), dots(2, 1, 1, 1)), ErrOrder},
 		{"too many branches", frameOf(TypeBranches, arr(1), arr(3*MaxBranches+3), make([]byte, 3*MaxBranches+3)), ErrTooLarge},
 
+		{"piece that ends where it begins", frameOf(TypeSnapshotPiece, arr(6), u(1), bin('a'), bin(), bin('a'), bin(), arr(0)), ErrOrder},
+		{"piece that ends before it begins", frameOf(TypeSnapshotPiece, arr(6), u(1), bin('b'), bin(), bin('a'), bin(), arr(0)), ErrOrder},
+		{"piece from a path without a key", frameOf(TypeSnapshotPiece, arr(6), u(1), bin(), bin('a', 0), bin('a'), bin(), arr(0)), ErrValue},
+		{"piece without documents", frameOf(TypeSnapshotPiece, arr(5), u(1), bin(), bin(), bin(), bin()), ErrTruncated},
+		{"request from a key over the limit", frameOf(TypeSnapshotRequest, arr(3), bin([]byte(long+"k")...), bin(), dots()), ErrTooLarge},
+		{"request of a vector out of order", frameOf(TypeSnapshotRequest, arr(3), bin(), bin(), dots(2, 1, 1, 1)), ErrOrder},
+		{"snapshot without a horizon", frameOf(TypeSnapshotBegin, arr(5), u(1), bin(), bin(), dots(), dots()), ErrTruncated},
+		{"snapshot of minus one documents", frameOf(TypeSnapshotBegin, arr(8), u(1), bin(), bin(), dots(), dots(), dots(), []byte{0xff}, u(1)), ErrKind},
+		{"offer of half an entry", frameOf(TypeSnapshotOffer, arr(1), bin(make([]byte, 8)...)), ErrTruncated},
+
 		{"position of a path and no key", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin(), bin(1), bin(), bin(), bin()), ErrValue},
 		{"position over the limit", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin([]byte(long+"k")...), bin(), bin(), bin(), bin()), ErrTooLarge},
 		{"fingerprint of seven bytes", frameOf(TypeRangeDigests, arr(2), u(1), arr(5), bin(), bin(), bin(), bin(), bin(make([]byte, 7)...)), ErrTruncated},

@@ -101,6 +101,9 @@ func (f source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, err
 		return nil, err
 	}
 	reader.MaxDocuments, reader.MaxBytes = 1+s.rejoin.IntN(3), 1+s.rejoin.IntN(2000)
+	if s.plan.choppy {
+		reader.MaxDocuments, reader.MaxBytes = 1, 1+s.rejoin.IntN(1000)
+	}
 	f.stream = &stream{SnapshotReader: reader}
 	s.begun[begin] = cargo{all: append(knowledge(nil), r.disk...), vv: begin.VV.Clone(), stable: begin.Stable.Clone()}
 	return begin, nil
@@ -288,8 +291,42 @@ func (s *simulation) someRejoining() {
 			s.chooseSource(n.replicas[s.rejoin.IntN(len(n.replicas))])
 		}
 	}
-	if s.rejoin.IntN(200) == 0 || s.plan.choppy && s.rejoin.IntN(16) == 0 {
+	if s.rejoin.IntN(2) == 0 {
+		s.moveSnapshot()
+	}
+	if s.rejoin.IntN(200) == 0 || s.plan.choppy && s.rejoin.IntN(6) == 0 {
 		s.disturbSnapshot()
+	}
+}
+
+// moveSnapshot lets a message of a session pass in each direction, one that takes a snapshot if there is any: it takes many.
+func (s *simulation) moveSnapshot() {
+	var all, fetching []*end
+	for _, l := range s.links {
+		for _, e := range l.ends {
+			if all = append(all, e); e.session.IsFetching() {
+				fetching = append(fetching, e)
+			}
+		}
+	}
+	if len(fetching) > 0 {
+		all = fetching
+	}
+	if len(all) == 0 {
+		return
+	}
+	e := all[s.rejoin.IntN(len(all))]
+	for _, side := range []*end{e.peer, e} {
+		for range 2 {
+			if s.failure == nil {
+				s.pump(side.peer)
+				s.deliver(side, false)
+			}
+		}
+	}
+	if n := e.replica.node; s.rejoin.IntN(2) == 0 && !n.isDown {
+		n.seal()
+		n.persist()
 	}
 }
 
@@ -318,8 +355,12 @@ func (s *simulation) disturbSnapshot() {
 		s.abandon(r)
 	case from == nil:
 		s.chooseSource(r)
-	case d < 10:
+	case d < 10 && (r.durable.Rejoining || s.rejoin.IntN(3) == 0):
 		s.cut(from.link)
+		if s.rejoin.IntN(2) == 0 {
+			from.link.connect() // at once, so that it goes on
+		}
+	case d < 10:
 	case d < 13 && s.plan.crashes:
 		s.crash(r.node)
 	case d < 15 && s.plan.crashes:
