@@ -105,6 +105,7 @@ var layoutOnlyIn = []struct {
 	{"filippo.io/age", []string{"replica/keyfile"}, "keys at rest are one package's business"},
 	{"github.com/pion", []string{"net/discovery"}, "it parses packets of anybody on the local network: only who wants that links it"},
 	{"github.com/spf13", []string{"cmd"}, "only the command has a command line"},
+	{"github.com/prometheus", []string{"cmd"}, "embedding the engine forces no metrics library: it tells its numbers by Replica.Metrics"},
 	{"github.com/vbauerster/mpb", []string{"cmd"}, "only the command draws on a terminal"},
 	{"golang.org/x/term", []string{"cmd"}, "only the command draws on a terminal"},
 	{"pgregory.net/rapid", layoutTestSupport, "it is for tests"},

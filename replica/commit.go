@@ -131,7 +131,7 @@ func (r *Replica) commitGroup() bool {
 	r.roomy.Broadcast()
 	r.mu.Unlock()
 
-	err := r.store.Commit(g.batch)
+	err := r.meter.commit(g, func() error { return r.store.Commit(g.batch) })
 
 	r.mu.Lock()
 	r.inFlight = nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica/docstore"
@@ -57,49 +59,86 @@ func (s *Space) ConflictDocs(ctx context.Context, g Range) iter.Seq2[Conflicted,
 // its reader thinks. It remembers the keys of the documents that have conflicts, so its memory grows with their number.
 func (s *Space) WatchConflicts(ctx context.Context) iter.Seq2[Conflicted, error] {
 	return func(yield func(Conflicted, error) bool) {
-		since := s.Cursor()
-		told := make(map[string]int64)
-		tell := func(c Conflicted) bool {
-			if told[c.Key] == c.Conflicts {
-				return true
+		w := &conflictWatch{space: s, told: make(map[string]int64), yield: yield}
+		for {
+			since := s.Cursor()
+			going, err := w.list(ctx)
+			if err == nil && going {
+				going, err = w.follow(ctx, since)
 			}
-			if c.Conflicts == 0 {
-				delete(told, c.Key)
-			} else {
-				told[c.Key] = c.Conflicts
-			}
-			return yield(c, nil)
-		}
-		for page := (Range{Limit: watchBatch}); ; {
-			docs, err := s.conflictPage(ctx, page)
-			if err != nil {
-				yield(Conflicted{}, err)
+			switch {
+			case !going:
 				return
-			}
-			for _, c := range docs {
-				if !tell(c) {
-					return
-				}
-				page.After = c.Key
-			}
-			if len(docs) < watchBatch {
-				break
-			}
-		}
-		for c, err := range s.Watch(ctx, since) {
-			if err != nil {
+			case errors.Is(err, ErrCursor): // the reader was slow, and what was deleted meanwhile is forgotten: look again
+			case err != nil:
 				yield(Conflicted{}, err)
-				return
-			}
-			now := Conflicted{Key: c.Key}
-			if c.Document != nil {
-				now.Conflicts = int64(c.Document.ConflictCount())
-			}
-			if !tell(now) {
 				return
 			}
 		}
 	}
+}
+
+// conflictWatch is one reader of WatchConflicts, and what it was told. Its methods report false once the reader has had enough.
+type conflictWatch struct {
+	space *Space
+	told  map[string]int64
+	yield func(Conflicted, error) bool
+}
+
+func (w *conflictWatch) tell(c Conflicted) bool {
+	if w.told[c.Key] == c.Conflicts {
+		return true
+	}
+	if c.Conflicts == 0 {
+		delete(w.told, c.Key)
+	} else {
+		w.told[c.Key] = c.Conflicts
+	}
+	return w.yield(c, nil)
+}
+
+// list tells what there is now, and what has gone of that which was told.
+func (w *conflictWatch) list(ctx context.Context) (going bool, err error) {
+	before := maps.Clone(w.told)
+	for page := (Range{Limit: watchBatch}); ; {
+		docs, err := w.space.conflictPage(ctx, page)
+		if err != nil {
+			return true, err
+		}
+		for _, c := range docs {
+			delete(before, c.Key)
+			if !w.tell(c) {
+				return false, nil
+			}
+			page.After = c.Key
+		}
+		if len(docs) < watchBatch {
+			break
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(before)) {
+		if !w.tell(Conflicted{Key: key}) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// follow tells what changes. It ends with an error, or with the reader.
+func (w *conflictWatch) follow(ctx context.Context, since Cursor) (going bool, err error) {
+	for c, err := range w.space.Watch(ctx, since) {
+		if err != nil {
+			return true, err
+		}
+		now := Conflicted{Key: c.Key}
+		if c.Document != nil {
+			now.Conflicts = int64(c.Document.ConflictCount())
+		}
+		if !w.tell(now) {
+			return false, nil
+		}
+	}
+	return false, nil
 }
 
 func (s *Space) conflictPage(ctx context.Context, g Range) (docs []Conflicted, err error) {

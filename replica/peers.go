@@ -185,7 +185,7 @@ func (r *Replica) noteDial(ctx context.Context, p Peer, err error) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	r.log.Info("connection failed or ended; it is dialled again", "addr", p.Addr, "error", err)
+	r.log.Info("connection failed or ended; it is dialled again", "address", p.Addr, "error", err)
 	r.peers.mu.Lock()
 	defer r.peers.mu.Unlock()
 	if _, ok := r.peers.errors[p]; ok || len(r.peers.errors) < maxPeerErrors {
@@ -243,7 +243,7 @@ func (r *Replica) serve(conn Conn, keep bool) error {
 	}
 	defer r.depart(pc)
 	r.judgeClocks()
-	r.log.Info("connected", "peer", pc.peer, "addr", conn.RemoteAddr(), "dialled", conn.Dialled())
+	r.log.Info("connected", "peer", pc.peer, "address", conn.RemoteAddr(), "dialled", conn.Dialled())
 	var streams sync.WaitGroup
 	defer streams.Wait()
 	ctx, cancel := context.WithCancel(r.ctx)

@@ -199,6 +199,8 @@ func (s *Space) Watch(ctx context.Context, since Cursor) iter.Seq2[Change, error
 		}
 		w := s.beginWatch(since.Arrival)
 		defer s.endWatch(w)
+		s.r.meter.watchers.Add(1)
+		defer s.r.meter.watchers.Add(-1)
 		at := since.Arrival
 		for {
 			s.mu.Lock()

@@ -63,7 +63,7 @@ func (ses *session) startRepair(why string) {
 	rs.notBefore, rs.moved, rs.going = now.Add(rs.pause), now, true
 	ses.proto.StartRepair(rand.Uint64())
 	ses.mu.Unlock()
-	ses.space.r.log.Info("comparing what two replicas hold, to repair what differs", "space", ses.space.name, "peer", ses.conn.peer, "why", why)
+	ses.space.r.log.Info("comparing what two replicas hold, to repair what differs", "space", ses.space.name, "peer", ses.conn.peer, "reason", why)
 	ses.poke()
 }
 
@@ -244,7 +244,7 @@ func (ses *session) noteRepaired(ctx context.Context, o protocol.RepairOutcome) 
 		ses.mu.Unlock()
 	}
 	if o.Err != nil {
-		r.log.Warn("a repair ended early", "space", s.name, "peer", ses.conn.peer, "by peer", o.ByPeer, "error", o.Err)
+		r.log.Warn("a repair ended early", "space", s.name, "peer", ses.conn.peer, "by_peer", o.ByPeer, "error", o.Err)
 		if !o.ByPeer {
 			ses.noteError(fmt.Errorf("repair: %w", o.Err))
 		}
@@ -261,8 +261,8 @@ func (ses *session) noteRepaired(ctx context.Context, o protocol.RepairOutcome) 
 	st := s.peerState(ses.conn.peer)
 	st.repairedAt, st.repaired = r.cfg.Now(), st.repaired+int64(o.Changed+o.Damaged)
 	s.mu.Unlock()
-	r.log.Info("repaired", "space", s.name, "peer", ses.conn.peer, "by peer", o.ByPeer,
-		"documents changed", o.Changed, "made anew", o.Damaged, "documents sent", o.Sent)
+	r.log.Info("repaired", "space", s.name, "peer", ses.conn.peer, "by_peer", o.ByPeer,
+		"changed", o.Changed, "remade", o.Damaged, "sent", o.Sent)
 	ses.mu.Lock()
 	ses.proto.CompareDigests()
 	ses.mu.Unlock()

@@ -61,6 +61,7 @@ type Replica struct {
 	clocks    atomic.Pointer[clockView] // nil while no peer is connected
 	held      atomic.Pointer[[]HeldStatus]
 	near      neighbours
+	meter     *meter
 	serving   serving
 	keys      SpaceKeys
 	joins     joinBudget
@@ -87,7 +88,7 @@ func openWith(cfg Config, st store.Store, anchor string) (*Replica, error) {
 		cfg: cfg, log: cfg.Logger, store: st, anchor: anchor,
 		spaces: make(map[string]*Space), byNumber: make(map[uint32]*Space), owned: make(map[SpaceID]*Space), keys: cfg.spaceKeys(),
 		group: newGroup(), wake: make(chan struct{}, 1), committed: make(chan struct{}),
-		repairing: make(chan struct{}, 1),
+		repairing: make(chan struct{}, 1), meter: newMeter(),
 	}
 	r.roomy = sync.NewCond(&r.mu)
 	if err := r.load(); err != nil {
@@ -327,7 +328,7 @@ func (r *Replica) doubtIdentity(space, why string) {
 		r.group.part(s)
 	}
 	r.log.Warn("this store has lost writes of its own, as after restoring a backup; it goes on under a new replica ID and fetches them from peers",
-		"space", space, "replica", r.self, "why", why)
+		"space", space, "replica", r.self, "reason", why)
 	r.self = 0
 }
 

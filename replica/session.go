@@ -378,6 +378,7 @@ func (ses *session) refuse(d *protocol.Delta, err error) error {
 	case errors.Is(err, crdt.ErrLimit): // of this space, not of the delta
 		text = err.Error()
 	}
+	ses.space.r.meter.refuse(refusedByUs, code)
 	ses.mu.Lock()
 	ses.proto.Refuse(d, code, text)
 	ses.mu.Unlock()

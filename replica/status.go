@@ -68,6 +68,7 @@ func (ses *session) noteError(err error) {
 }
 
 func (ses *session) noteRefused(m *protocol.Refusal) {
+	ses.space.r.meter.refuse(refusedByPeer, m.Code)
 	if m.Code == protocol.RefusedGap {
 		return // mended by sending again
 	}
@@ -196,6 +197,11 @@ func (s *Space) Summary() SpaceStatus {
 
 // Status describes the space. Cost: counting what each peer has and lacks, up to MaxCounted keys for each.
 func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
+	return s.statusUpTo(ctx, MaxCounted)
+}
+
+// statusUpTo is Status that counts what peers have and lack up to a limit.
+func (s *Space) statusUpTo(ctx context.Context, limit int64) (SpaceStatus, error) {
 	st := s.Summary()
 	s.mu.Lock()
 	peers := make(map[PeerID]struct{})
@@ -208,7 +214,7 @@ func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
 	s.mu.Unlock()
 	err := s.view(ctx, func(snap store.Snapshot) error {
 		for p := range peers {
-			ps, err := s.peerStatus(ctx, snap, p, st.Vector)
+			ps, err := s.peerStatus(ctx, snap, p, st.Vector, limit)
 			if err != nil {
 				return err
 			}
@@ -222,7 +228,7 @@ func (s *Space) Status(ctx context.Context) (SpaceStatus, error) {
 	return st, err
 }
 
-func (s *Space) peerStatus(ctx context.Context, snap store.Snapshot, p PeerID, vv crdt.VersionVector) (PeerSpaceStatus, error) {
+func (s *Space) peerStatus(ctx context.Context, snap store.Snapshot, p PeerID, vv crdt.VersionVector, limit int64) (PeerSpaceStatus, error) {
 	s.mu.Lock()
 	member, _ := s.members.Get(p)
 	acked := member.VV
@@ -241,15 +247,15 @@ func (s *Space) peerStatus(ctx context.Context, snap store.Snapshot, p PeerID, v
 			return ps, err
 		}
 		has := crdt.Dot{Replica: d.Replica, Time: min(acked.Get(d.Replica), d.Time)}
-		if has.Time < d.Time && ps.Pending < MaxCounted {
-			n, err := docstore.CountLog(snap, s.number, has, d, MaxCounted-ps.Pending)
+		if has.Time < d.Time && ps.Pending < limit {
+			n, err := docstore.CountLog(snap, s.number, has, d, limit-ps.Pending)
 			if err != nil {
 				return ps, err
 			}
 			ps.Pending += n
 		}
-		if has.Time > 0 && ps.Known < MaxCounted {
-			n, err := docstore.CountLog(snap, s.number, crdt.Dot{Replica: d.Replica}, has, MaxCounted-ps.Known)
+		if has.Time > 0 && ps.Known < limit {
+			n, err := docstore.CountLog(snap, s.number, crdt.Dot{Replica: d.Replica}, has, limit-ps.Known)
 			if err != nil {
 				return ps, err
 			}

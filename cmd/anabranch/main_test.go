@@ -34,6 +34,7 @@ const patience = 60 * time.Second
 //	reformat DIR N            make DIR look like a store of format N
 //	flip GLOB                 change one bit in the middle of each file
 //	forget DIR KIND           take one entry of a kind (log, feed, meta) out of a store
+//	fetch DIR PATH            ask the admin listener of the node; the status and the body are the output
 //	ahead DIR                 write a document as a node would whose clock is an hour ahead
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -49,6 +50,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "await": scriptAwait, "node": scriptNode, "repeat": scriptRepeat, "hold": scriptHold,
 			"release": scriptRelease, "reformat": scriptReformat, "flip": scriptFlip, "forget": scriptForget, "ahead": scriptAhead,
+			"fetch": scriptFetch,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "mounts" { // may this user make mounts of its own?

@@ -42,6 +42,7 @@ them (--degree; 0: only with those that --peer names). --peer srv:example.org na
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	addSettings(cmd, "listen", "peer", "allow", "insecure-allow-any", "discover", "degree", "max-peers", "sync", "sync-interval", "max-drift", "max-offline", "prune-delay")
+	addSettings(cmd, "admin", "admin-host", "pprof")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return appOf(cmd).serve(cmd.Context()) }
 	return cmd
 }
@@ -50,7 +51,11 @@ func (a *app) serve(ctx context.Context) error {
 	dir := a.cfg.Dir()
 	var r *replica.Replica
 	var served error // which is not waited for: the other node means to stay
-	err := a.waitForStore(ctx, func() (err error) {
+	watching, err := a.listenAdmin()
+	if err != nil {
+		return err
+	}
+	err = a.waitForStore(ctx, func() (err error) {
 		if c, err := control.Dial(ctx, dir); err == nil {
 			served = errors.Join(a.alreadyServed(ctx, c), c.Close())
 			return nil
@@ -59,12 +64,12 @@ func (a *app) serve(ctx context.Context) error {
 		return err
 	})
 	if err = errors.Join(err, served); err != nil {
-		return err
+		return errors.Join(err, watching.close())
 	}
 	go tendMemory(ctx)
 	stop := a.discover(ctx, r)
-	local := node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true})
-	err = a.serveNode(ctx, local)
+	local := node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true, Admin: watching.addr()})
+	err = a.serveNode(ctx, local, a.serveAdmin(watching, r, local))
 	stop()
 	return errors.Join(err, local.Close())
 }
@@ -77,7 +82,7 @@ func (a *app) alreadyServed(ctx context.Context, c *control.Client) error {
 	return fmt.Errorf("open %s: %w: process %d serves it already", st.Dir, store.ErrInUse, st.PID)
 }
 
-func (a *app) serveNode(ctx context.Context, local node.Node) error {
+func (a *app) serveNode(ctx context.Context, local node.Node, watching adminListener) error {
 	listener, err := control.Listen(a.cfg.Dir())
 	if err != nil {
 		return err
@@ -85,7 +90,7 @@ func (a *app) serveNode(ctx context.Context, local node.Node) error {
 	server := control.NewServer(local)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
-	if err := a.announce(ctx, local); err != nil {
+	if err := a.announce(ctx, local, watching); err != nil {
 		a.log.Warn("cannot print where the node is", "error", err)
 	}
 	select {
@@ -95,7 +100,7 @@ func (a *app) serveNode(ctx context.Context, local node.Node) error {
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
-	return errors.Join(err, server.Shutdown(closing))
+	return errors.Join(err, watching.stop(closing), server.Shutdown(closing))
 }
 
 // openReplica opens the store with the network.
@@ -130,16 +135,17 @@ type serveOutput struct {
 	PeerID    string   `json:"peer_id"`
 	Addresses []string `json:"addresses"`
 	Dir       string   `json:"dir"`
+	Admin     string   `json:"admin,omitempty"`
 	Join      string   `json:"join"` // the command for another node
 }
 
 // announce says who and where the node is, and what another one has to run.
-func (a *app) announce(ctx context.Context, local node.Node) error {
+func (a *app) announce(ctx context.Context, local node.Node, watching adminListener) error {
 	st, err := local.Status(ctx)
 	if err != nil {
 		return err
 	}
-	out := serveOutput{PeerID: st.PeerID, Addresses: st.Addresses, Dir: st.Dir}
+	out := serveOutput{PeerID: st.PeerID, Addresses: st.Addresses, Dir: st.Dir, Admin: watching.addr()}
 	if len(st.Addresses) > 0 {
 		out.Join = fmt.Sprintf("anabranch serve --listen 0.0.0.0:7420 --peer %s@%s", st.PeerID, reachable(st.Addresses))
 	}
@@ -147,6 +153,9 @@ func (a *app) announce(ctx context.Context, local node.Node) error {
 		fmt.Fprintf(w, "Peer ID    %s\n", out.PeerID)
 		fmt.Fprintf(w, "Listening  %s\n", orDash(strings.Join(out.Addresses, ", ")))
 		fmt.Fprintf(w, "Store      %s\n", out.Dir)
+		if out.Admin != "" {
+			fmt.Fprintf(w, "Watching   http://%s\n", out.Admin)
+		}
 		switch n := len(a.cfg.Allowed()); {
 		case a.cfg.Bool("insecure-allow-any"):
 			fmt.Fprintln(w, "Allowed    ANY PEER that can reach the port (--insecure-allow-any)")

@@ -43,6 +43,9 @@ func printStatus(w io.Writer, st node.Status) {
 	if len(st.Addresses) > 0 {
 		fmt.Fprintf(w, "Listens:  %s\n", strings.Join(st.Addresses, ", "))
 	}
+	if st.Admin != "" {
+		fmt.Fprintf(w, "Watching: http://%s\n", st.Admin)
+	}
 	connected, away := 0, 0
 	for _, p := range st.Peers {
 		switch {

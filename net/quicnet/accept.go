@@ -51,7 +51,7 @@ func (t *Transport) admit(qc *quic.Conn) {
 	addr := qc.RemoteAddr().String()
 	peer, err := peerOf(qc.ConnectionState().TLS)
 	if err != nil {
-		t.refusals.log("refused a connection", "addr", addr, "reason", refuse(qc, replica.CloseNotAllowed, err.Error()))
+		t.refusals.log("refused a connection", "address", addr, "reason", refuse(qc, replica.CloseNotAllowed, err.Error()))
 		return
 	}
 	if qc.ConnectionState().TLS.NegotiatedProtocol == JoinALPN {
@@ -59,7 +59,7 @@ func (t *Transport) admit(qc *quic.Conn) {
 		return
 	}
 	if refused := t.check(peer, replica.PeerID{}); refused != nil {
-		t.refusals.log("refused a connection", "addr", addr, "peer", peer, "reason", refuse(qc, refused.Code, refused.Reason))
+		t.refusals.log("refused a connection", "address", addr, "peer", peer, "reason", refuse(qc, refused.Code, refused.Reason))
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.ctx, t.config.HandshakeTimeout)
@@ -67,7 +67,7 @@ func (t *Transport) admit(qc *quic.Conn) {
 	c, err := t.answer(ctx, qc)
 	if err != nil {
 		if t.ctx.Err() == nil {
-			t.refusals.log("a connection failed before it was set up", "addr", addr, "peer", peer, "reason", err)
+			t.refusals.log("a connection failed before it was set up", "address", addr, "peer", peer, "reason", err)
 		}
 		closeConn(qc, replica.CloseInternal, "connection could not be set up")
 		return

@@ -31,7 +31,7 @@ func (t *Transport) admitJoin(qc *quic.Conn, peer replica.PeerID) {
 	ctx, cancel := context.WithTimeout(t.ctx, t.config.HandshakeTimeout)
 	defer cancel()
 	if err := t.answerJoin(ctx, qc, peer); err != nil {
-		t.refusals.log("a node that asked to join was not answered", "addr", qc.RemoteAddr(), "peer", peer, "reason", err)
+		t.refusals.log("a node that asked to join was not answered", "address", qc.RemoteAddr(), "peer", peer, "reason", err)
 		closeConn(qc, replica.CloseMalformed, "no question to join in time")
 		return
 	}
@@ -61,7 +61,7 @@ func (t *Transport) answerJoin(ctx context.Context, qc *quic.Conn, peer replica.
 		answer = g.Join(ctx, peer, question)
 	}
 	if answer.Code != protocol.Joined {
-		t.refusals.log("refused a node that asked to join", "addr", qc.RemoteAddr(), "peer", peer, "reason", answer.Code)
+		t.refusals.log("refused a node that asked to join", "address", qc.RemoteAddr(), "peer", peer, "reason", answer.Code)
 	}
 	if b, err = wire.AppendJoinAnswer(nil, answer); err != nil {
 		return err

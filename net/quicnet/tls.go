@@ -43,7 +43,7 @@ func (t *Transport) tlsConfigs() (accept, dial *tls.Config, err error) {
 	accept.NextProtos = []string{ALPN, JoinALPN}
 	accept.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if !slices.Contains(hello.SupportedProtos, ALPN) && !slices.Contains(hello.SupportedProtos, JoinALPN) {
-			t.refusals.log("refused a connection", "addr", addrOf(hello), "reason",
+			t.refusals.log("refused a connection", "address", addrOf(hello), "reason",
 				fmt.Sprintf("it speaks %.80q, not %s", hello.SupportedProtos, ALPN))
 		}
 		return nil, nil // TLS goes on to refuse it

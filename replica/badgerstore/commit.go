@@ -109,6 +109,7 @@ func (s *Store) sync() error {
 	if !s.dirty.Swap(false) {
 		return nil
 	}
+	s.syncs.Add(1)
 	if err := syncLogs(dataDir(s.opts.Dir)); err != nil {
 		s.fail(err)
 		return fmt.Errorf("sync %s: %w", s.opts.Dir, err)

@@ -40,6 +40,7 @@ type Store struct {
 	commitMu sync.Mutex
 	lastTs   atomic.Uint64
 	syncMu   sync.Mutex
+	syncs    atomic.Uint64
 	dirty    atomic.Bool           // something is committed and not synced
 	failed   atomic.Pointer[error] // why the store has become read-only
 	panicked atomic.Bool           // Badger did, in a read

@@ -64,6 +64,9 @@ func (s *Store) await(fn func() error) error {
 func (s *Store) commitTxn(txn *badger.Txn, ts uint64) error {
 	return s.await(func() error {
 		defer txn.Discard()
+		if s.opts.Sync == SyncAlways { // Badger does, once a transaction
+			s.syncs.Add(1)
+		}
 		return txn.CommitAt(ts, nil)
 	})
 }

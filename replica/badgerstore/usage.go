@@ -13,9 +13,24 @@ func (s *Store) Usage() store.Usage {
 	s.usageMu.Lock()
 	defer s.usageMu.Unlock()
 	if now := time.Now(); s.usageAt.IsZero() || now.Sub(s.usageAt) >= usageEvery {
-		s.usage, s.usageAt = store.Usage{DiskBytes: diskBytes(s.opts.Dir)}, now
+		s.usage, s.usageAt = store.Usage{DiskBytes: diskBytes(s.opts.Dir), FloorBytes: max(s.space.floor, 0)}, now
+		if free, err := s.space.free(s.opts.Dir); err == nil {
+			s.usage.FreeBytes = free
+		}
 	}
-	return s.usage
+	u := s.usage
+	u.Syncs = s.syncs.Load()
+	return u
+}
+
+// Writable returns why a commit would be refused now, nil if it would not: after an error of the disk, or with too little room.
+func (s *Store) Writable() error {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	if err := s.writable(); err != nil {
+		return err
+	}
+	return s.space.checkFor(s.space.floor)
 }
 
 // Info describes the store.

@@ -66,6 +66,10 @@ type Entry struct {
 // Usage is the space that a Store takes.
 type Usage struct {
 	DiskBytes int64 // files on disk; for a memory store, the bytes of keys and values
+	// FreeBytes is what the disk has free, and FloorBytes what must stay so; zero for a memory store.
+	FreeBytes  int64
+	FloorBytes int64
+	Syncs      uint64 // to the disk, since it was opened
 }
 
 // Batch collects puts and deletes for one Commit. A later operation on a key replaces an earlier one. The zero

@@ -25,6 +25,9 @@ type file struct {
 	MaxDrift         *string  `toml:"max_drift"`
 	MaxOffline       *string  `toml:"max_offline"`
 	PruneDelay       *string  `toml:"prune_delay"`
+	Admin            *string  `toml:"admin"`
+	AdminHost        []string `toml:"admin_host"`
+	Pprof            *bool    `toml:"pprof"`
 	LockWait         *string  `toml:"lock_wait"`
 	Output           *string  `toml:"output"`
 	Progress         *string  `toml:"progress"`
@@ -34,17 +37,17 @@ type file struct {
 
 // texts returns the values that are set, by the names of the settings.
 func (f *file) texts() map[string][]string {
-	texts := map[string][]string{"peer": f.Peer, "allow": f.Allow}
+	texts := map[string][]string{"peer": f.Peer, "allow": f.Allow, "admin-host": f.AdminHost}
 	for name, s := range map[string]*string{
 		"space": f.Space, "listen": f.Listen, "sync": f.Sync, "sync-interval": f.SyncInterval, "max-drift": f.MaxDrift,
-		"max-offline": f.MaxOffline, "prune-delay": f.PruneDelay,
+		"max-offline": f.MaxOffline, "prune-delay": f.PruneDelay, "admin": f.Admin,
 		"lock-wait": f.LockWait, "output": f.Output, "progress": f.Progress, "log-level": f.LogLevel, "log-format": f.LogFormat,
 	} {
 		if s != nil {
 			texts[name] = []string{*s}
 		}
 	}
-	for name, b := range map[string]*bool{"insecure-allow-any": f.InsecureAllowAny, "discover": f.Discover} {
+	for name, b := range map[string]*bool{"insecure-allow-any": f.InsecureAllowAny, "discover": f.Discover, "pprof": f.Pprof} {
 		if b != nil {
 			texts[name] = []string{strconv.FormatBool(*b)}
 		}

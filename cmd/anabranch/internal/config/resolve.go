@@ -159,6 +159,9 @@ func (e *Effective) Text(name string) string {
 	return texts[0]
 }
 
+// List returns the values of a setting that is a list.
+func (e *Effective) List(name string) []string { return e.values[name].Texts }
+
 // Dir returns the store directory as an absolute path.
 func (e *Effective) Dir() string { return e.Text("dir") }
 

@@ -65,6 +65,9 @@ var Settings = []Setting{
 	{Name: "max-offline", Doc: "how long a member that is away holds pruning back", Default: "720h0m0s", check: checkInterval},
 	{Name: "prune-delay", Doc: "how long what all members have is kept before it is pruned", Default: "1m0s", check: checkDuration},
 	{Name: "clock-offset", Doc: "added to the system's clock, for tests of clocks that are wrong", Default: "0s", local: true, check: checkOffset},
+	{Name: "admin", Doc: "TCP address for metrics, health checks and status, as 127.0.0.1:7421; nothing: off", check: checkOptionalAddress},
+	{Name: "admin-host", Doc: "a name under which the admin listener may be asked, beside addresses and localhost", List: true, check: notEmpty},
+	{Name: "pprof", Doc: "give profiles of the process on the admin listener", Bool: true, Default: "false", check: checkBool},
 	{Name: "lock-wait", Doc: "how long to wait for a store that another command has open", Default: "2s", check: checkDuration},
 	{Name: "output", Doc: "table for people, jsonl (one JSON object a line) for programs", Default: "table", check: oneOf("table", "jsonl")},
 	{Name: "progress", Doc: "progress on stderr: auto (on a terminal), json (a line a second) or none", Default: "auto", check: oneOf("auto", "json", "none")},
@@ -135,6 +138,13 @@ func checkAddress(s string) error {
 		return fmt.Errorf("address %q: port %q is not a number from 0 to 65535", s, port)
 	}
 	return nil
+}
+
+func checkOptionalAddress(s string) error {
+	if s == "" {
+		return nil
+	}
+	return checkAddress(s)
 }
 
 func checkSpace(s string) error {

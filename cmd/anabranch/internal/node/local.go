@@ -21,6 +21,7 @@ type Local struct {
 	version string
 	peerID  string
 	serving bool
+	admin   string
 }
 
 // LocalConfig describes what a Local is made of.
@@ -30,11 +31,12 @@ type LocalConfig struct {
 	Version string
 	PeerID  string // of the store, also while there is no transport; may be empty
 	Serving bool   // other processes reach it over the socket
+	Admin   string // address of the admin listener; may be empty
 }
 
 // NewLocal returns a Node that closes the replica when it is closed.
 func NewLocal(c LocalConfig) *Local {
-	return &Local{r: c.Replica, dir: c.Dir, version: c.Version, peerID: c.PeerID, serving: c.Serving}
+	return &Local{r: c.Replica, dir: c.Dir, version: c.Version, peerID: c.PeerID, serving: c.Serving, admin: c.Admin}
 }
 
 // existing returns a space for reading, which must not make it.
@@ -226,7 +228,7 @@ func event(c replica.Change) Event {
 // Status describes the node.
 func (l *Local) Status(ctx context.Context) (Status, error) {
 	st := Status{
-		Dir: l.dir, Serving: l.serving, Version: l.version, PeerID: l.peerID, Addresses: l.r.Addrs(),
+		Dir: l.dir, Serving: l.serving, Version: l.version, PeerID: l.peerID, Addresses: l.r.Addrs(), Admin: l.admin,
 		DiskBytes: l.r.Usage().DiskBytes, Clock: clockStatus(l.r.Clock()), Spaces: []SpaceStatus{}, Peers: []Peer{},
 	}
 	if l.serving {

@@ -115,6 +115,7 @@ type Status struct {
 	PeerID    string        `json:"peer_id,omitempty"`
 	ReplicaID string        `json:"replica_id,omitempty"`
 	Addresses []string      `json:"addresses,omitempty"`
+	Admin     string        `json:"admin,omitempty"` // address for those who watch the node
 	DiskBytes int64         `json:"disk_bytes"`
 	Clock     Clock         `json:"clock"`
 	Spaces    []SpaceStatus `json:"spaces"`
