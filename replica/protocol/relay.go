@@ -38,6 +38,7 @@ const (
 type relays struct {
 	now      time.Duration
 	patience time.Duration
+	next     time.Duration // no origin is due before; zero: none waits
 	origins  map[crdt.ReplicaID]*relayed
 	surplus  map[crdt.ReplicaID]*Refusal // to say: origins of which the peer sent what was here
 	acksWait bool
@@ -75,7 +76,14 @@ func newRelays() relays {
 func (s *Session) Tick(now time.Duration) bool {
 	s.relay.now = max(now, s.relay.now)
 	ready := s.relay.acksWait && s.relay.acksDue <= s.relay.now
+	if s.relay.next == 0 || s.relay.next > s.relay.now {
+		return ready
+	}
+	s.relay.next = 0
 	for r, o := range s.relay.origins {
+		if o.waits && o.due > s.relay.now {
+			s.waitUntil(o, o.due)
+		}
 		if !o.waits || o.due > s.relay.now {
 			continue
 		}
@@ -94,12 +102,23 @@ func (s *Session) Due() (at time.Duration, ok bool) {
 	if s.relay.acksWait {
 		at, ok = s.relay.acksDue, true
 	}
+	if s.relay.next == 0 {
+		return at, ok
+	}
 	for _, o := range s.relay.origins {
 		if o.waits && (!ok || o.due < at) {
 			at, ok = o.due, true
 		}
 	}
 	return at, ok
+}
+
+// waitUntil sends nothing of an origin before that time.
+func (s *Session) waitUntil(o *relayed, due time.Duration) {
+	o.waits, o.due = true, due
+	if s.relay.next == 0 || due < s.relay.next {
+		s.relay.next = due
+	}
 }
 
 // Surplus tells the session that a delta which it gave out to be merged was here already, so that the peer need not send
@@ -154,7 +173,7 @@ func (s *Session) comesFromElsewhere(r crdt.ReplicaID) {
 // beginPatience gives the peer time for what it lacks of an origin that it gets from elsewhere.
 func (s *Session) beginPatience(r crdt.ReplicaID, o *relayed) {
 	if o.waits = s.lacks(r); o.waits {
-		o.due = s.relay.now + s.relay.patience
+		s.waitUntil(o, s.relay.now+s.relay.patience)
 	}
 }
 
@@ -206,7 +225,7 @@ func (s *Session) postpone(r crdt.ReplicaID) bool {
 		if o.verdict == unknown {
 			wait = trialDelay
 		}
-		o.waits, o.due = true, s.relay.now+wait
+		s.waitUntil(o, s.relay.now+wait)
 	}
 	return true
 }
@@ -218,7 +237,8 @@ func (s *Session) noteSent(r crdt.ReplicaID, end hlc.Time) {
 		return
 	}
 	delete(s.behind, r)
-	o.tried, o.waits, o.due = end, true, s.relay.now+s.relay.patience
+	o.tried = end
+	s.waitUntil(o, s.relay.now+s.relay.patience)
 }
 
 // ackWaits reports whether the acknowledgement of an origin may wait for others to go with.
