@@ -55,7 +55,7 @@ func (f *source) guarded(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.De
 	defer snap.Close()
 	d, named, verdict, err := docstore.BuildAdmitted(snap, s.number, origin, from, to, &a)
 	if err != nil {
-		return nil, err
+		return nil, s.unreadable(err)
 	}
 	if verdict != docstore.Admitted {
 		f.wantsNote = f.wantsNote || verdict == docstore.OwnBeyond

@@ -85,7 +85,7 @@ func (f *source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delt
 	defer snap.Close()
 	built, err := docstore.Build(snap, s.number, origin, from, to)
 	if err != nil {
-		return nil, err
+		return nil, s.unreadable(err)
 	}
 	return &protocol.Delta{Delta: *built}, nil
 }

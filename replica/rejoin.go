@@ -172,6 +172,11 @@ func (s *Space) noteMerged(m docstore.Merged) {
 func (ses *session) mergePiece(p *protocol.Piece) error {
 	for {
 		m, err := ses.space.mergePieceStep(ses.conn.peer, p)
+		if errors.Is(err, docstore.ErrCorrupt) {
+			if err = ses.space.mendBroken(err); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -101,13 +101,13 @@ func (ses *session) doRepairs(ctx context.Context) {
 		}
 		for {
 			ses.mu.Lock()
-			job := ses.proto.RepairJob()
+			some := ses.proto.HasRepairJob()
 			ended := ses.proto.RepairEnded()
 			ses.mu.Unlock()
 			for _, o := range ended {
 				ses.noteRepaired(ctx, o)
 			}
-			if job == nil {
+			if !some {
 				break
 			}
 			select {
@@ -115,18 +115,30 @@ func (ses *session) doRepairs(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			res := protocol.RepairResult{Err: ses.space.mayHandOut(ses.conn.peer)}
-			if res.Err == nil {
-				res = ses.space.doRepairJob(ctx, ses.conn.peer, job)
-			}
+			ses.doRepair(ctx)
 			<-ses.space.r.repairing
-			ses.mu.Lock()
-			ses.repair.moved = time.Now()
-			ses.proto.RepairDone(job, res)
-			ses.mu.Unlock()
-			ses.poke()
 		}
 	}
+}
+
+// doRepair does one job.
+func (ses *session) doRepair(ctx context.Context) {
+	ses.mu.Lock()
+	ses.takeAdvice()
+	job := ses.proto.RepairJob()
+	ses.mu.Unlock()
+	if job == nil {
+		return
+	}
+	res := protocol.RepairResult{Err: ses.space.mayHandOut(ses.conn.peer)}
+	if res.Err == nil {
+		res = ses.space.doRepairJob(ctx, ses.conn.peer, job)
+	}
+	ses.mu.Lock()
+	ses.repair.moved = time.Now()
+	ses.proto.RepairDone(job, res)
+	ses.mu.Unlock()
+	ses.poke()
 }
 
 // pokeRepairs wakes doRepairs.
@@ -143,20 +155,25 @@ func (s *Space) doRepairJob(ctx context.Context, peer PeerID, job *protocol.Repa
 		res = docstore.RepairJob(ctx, snap, s.number, job)
 		return res.Err
 	})
+	if d := s.durableNow(); err == nil && d.Rejoining {
+		err = docstore.ErrRejoining
+	} else if err == nil && !d.Stable.LessOrEqual(job.Theirs) {
+		err = docstore.ErrBelowStable
+	}
 	if err == nil && job.Merge != nil {
-		res.Changed, res.Damaged, err = s.joinCells(peer, job.Merge.Documents)
+		res.Changed, res.Damaged, err = s.joinCells(peer, job.Merge, job.Theirs)
 	}
 	res.Err = err
 	return res
 }
 
 // joinCells merges the cells of a peer, and waits until that is durable.
-func (s *Space) joinCells(peer PeerID, docs []crdt.DocumentDelta) (changed, damaged int, err error) {
-	if len(docs) == 0 {
+func (s *Space) joinCells(peer PeerID, cells *protocol.RangeCells, theirs crdt.VersionVector) (changed, damaged int, err error) {
+	if len(cells.Documents) == 0 {
 		return 0, 0, nil
 	}
 	for {
-		m, g, err := s.joinPart(peer, docs)
+		m, g, err := s.joinPart(peer, cells, theirs)
 		if err == nil && g != nil {
 			err = g.wait()
 		}
@@ -174,7 +191,7 @@ func (s *Space) joinCells(peer PeerID, docs []crdt.DocumentDelta) (changed, dama
 	}
 }
 
-func (s *Space) joinPart(peer PeerID, docs []crdt.DocumentDelta) (docstore.JoinedCells, *group, error) {
+func (s *Space) joinPart(peer PeerID, cells *protocol.RangeCells, theirs crdt.VersionVector) (docstore.JoinedCells, *group, error) {
 	r := s.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -189,7 +206,7 @@ func (s *Space) joinPart(peer PeerID, docs []crdt.DocumentDelta) (docstore.Joine
 		return docstore.JoinedCells{}, nil, err
 	}
 	defer over.Snapshot.Close()
-	m, err := s.state.JoinCells(over, r.group.batch, docs, r.self, r.checkClock)
+	m, err := s.state.JoinCells(over, r.group.batch, cells, theirs, r.self, r.checkClock)
 	if err != nil {
 		return m, nil, err
 	}
@@ -234,6 +251,16 @@ func (s *Space) noteDamage(what string) {
 	d.Damaged, d.DamageWas = true, what
 }
 
+// unreadable notes damage that keeps something from being sent, and turns it into what a session goes on after, so that the peer can
+// mend it.
+func (s *Space) unreadable(err error) error {
+	if !errors.Is(err, docstore.ErrCorrupt) {
+		return err
+	}
+	s.noteDamage(err.Error())
+	return fmt.Errorf("%w: %w", protocol.ErrUnreadable, err)
+}
+
 // noteRepaired tells how a repair ended, puts right what derives from the documents if they were damaged, and has the digests
 // compared again.
 func (ses *session) noteRepaired(ctx context.Context, o protocol.RepairOutcome) {
@@ -269,8 +296,8 @@ func (ses *session) noteRepaired(ctx context.Context, o protocol.RepairOutcome) 
 	ses.poke()
 }
 
-// verifyRepair ends the damage of the space, if it has any: what still cannot be read is dropped if the peer has everything that
-// this replica had, and so would have had that too; and what derives from the documents is made what it should be.
+// verifyRepair ends the damage of the space, if it has any: what still cannot be read is dropped, for the peer has nothing of it, and
+// another peer that has will bring it back; and what derives from the documents is made what it should be.
 func (ses *session) verifyRepair(ctx context.Context) error {
 	s := ses.space
 	s.mu.Lock()
@@ -279,19 +306,16 @@ func (ses *session) verifyRepair(ctx context.Context) error {
 	if !damaged {
 		return nil
 	}
-	var unreadable []crdt.DocumentDelta
+	var broken []crdt.DocumentDelta
 	err := s.view(ctx, func(snap store.Snapshot) (err error) {
-		unreadable, err = docstore.Unreadable(ctx, snap, s.number)
+		broken, err = docstore.Broken(ctx, snap, s.number)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if len(unreadable) > 0 {
-		if !ses.peerHasAll() {
-			return fmt.Errorf("%d documents cannot be read, and the peer has not everything that was here: %w", len(unreadable), docstore.ErrCorrupt)
-		}
-		if err := s.rebuild(unreadable); err != nil {
+	if len(broken) > 0 {
+		if err := s.rebuild(broken); err != nil {
 			return err
 		}
 	}
@@ -310,29 +334,16 @@ func (ses *session) verifyRepair(ctx context.Context) error {
 	return nil
 }
 
-// peerHasAll reports whether the peer has acknowledged everything that is here.
-func (ses *session) peerHasAll() bool {
-	ses.mu.Lock()
-	defer ses.mu.Unlock()
-	return ses.space.durableNow().VV.LessOrEqual(ses.proto.AckedVector())
-}
-
-// mendForMerge makes a delta possible that could not be merged because a document in it cannot be read here.
-func (s *Space) mendForMerge(d *protocol.Delta, err error) error {
-	if !errors.Is(err, docstore.ErrCorrupt) {
+// mendBroken makes anew what cannot be read, so that what failed because of that can be done. It returns what stands in the way
+// still. What peers have of those documents comes back in a repair.
+func (s *Space) mendBroken(why error) error {
+	var broken []crdt.DocumentDelta
+	err := s.view(s.r.ctx, func(snap store.Snapshot) (err error) {
+		broken, err = docstore.Broken(s.r.ctx, snap, s.number)
 		return err
-	}
-	var unreadable []crdt.DocumentDelta
-	verr := s.view(s.r.ctx, func(snap store.Snapshot) error {
-		for _, doc := range d.Documents {
-			if _, _, err := docstore.Read(snap, s.number, doc.Key); errors.Is(err, docstore.ErrCorrupt) {
-				unreadable = append(unreadable, crdt.DocumentDelta{Key: doc.Key})
-			}
-		}
-		return nil
 	})
-	if verr != nil || len(unreadable) == 0 {
-		return errors.Join(err, verr)
+	if err != nil || len(broken) == 0 {
+		return errors.Join(why, err)
 	}
-	return s.rebuild(unreadable)
+	return s.rebuild(broken)
 }

@@ -45,8 +45,8 @@ func (s *Space) scrub() error {
 	switch {
 	case err != nil:
 		return err
-	case report.Unreadable > 0:
-		s.noteDamage(report.First)
+	case report.Broken > 0:
+		s.noteDamage(report.Why.Error())
 	case report.Off != "":
 		s.noteDamage(report.Off)
 	}

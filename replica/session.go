@@ -317,7 +317,7 @@ func (ses *session) do(step protocol.Step, frame []byte) error {
 		d := &liveDelta{message: step.Merge, frame: frame, from: ses.conn.peer}
 		err := s.merge(d)
 		if errors.Is(err, docstore.ErrCorrupt) {
-			if err = s.mendForMerge(step.Merge, err); err == nil {
+			if err = s.mendBroken(err); err == nil {
 				err = s.merge(d)
 			}
 		}

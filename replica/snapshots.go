@@ -94,7 +94,8 @@ func (f *source) mayHandOut(vv crdt.VersionVector) bool {
 func (f *source) Piece() (*protocol.SnapshotPiece, error) {
 	p, err := f.snapshot.Next()
 	if err != nil {
-		return nil, err
+		f.closeSnapshot()
+		return nil, f.space.unreadable(err)
 	}
 	f.space.noteGiven(f.peer, func(n *docstore.Progress) { n.Add(len(p.Documents), pieceSize(p)) })
 	if f.frame = nil; p.IsLast() {

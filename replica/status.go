@@ -419,7 +419,7 @@ func (s *Space) exclusively(fn func(store.Snapshot) error) error {
 		return err
 	}
 	defer snap.Close()
-	state, lerr := docstore.Load(snap, s.number)
+	state, lerr := s.state.Reload(snap)
 	if lerr == nil {
 		s.state = state
 		state := s.snapshotState(r.self)

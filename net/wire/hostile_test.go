@@ -196,8 +196,8 @@ func TestBadFrames(t *testing.T) {
 		{"too many parts", frameOf(TypeRangeDigests, arr(2), u(1), arr(5*protocol.MaxRangeParts+5), make([]byte, 5*protocol.MaxRangeParts+5)), ErrTooLarge},
 		{"difference without its pieces", frameOf(TypeRangeAnswer, arr(5), u(1), []byte{0xc2}, str(""), dots(), arr(1), u(1)), ErrTruncated},
 		{"difference of a part that no message has", frameOf(TypeRangeAnswer, arr(5), u(1), []byte{0xc2}, str(""), dots(), arr(2), u(1024), u(1)), ErrValue},
-		{"too many spans", frameOf(TypeRangeCells, arr(4), u(1), []byte{0xc2}, arr(4*protocol.MaxRangeSpans+4), make([]byte, 4*protocol.MaxRangeSpans+5)), ErrTooLarge},
-		{"span cut short", frameOf(TypeRangeCells, arr(4), u(1), []byte{0xc2}, arr(3), bin('a'), bin(), bin(), arr(0)), ErrTruncated},
+		{"too many spans", frameOf(TypeRangeCells, arr(6), u(1), []byte{0xc2}, u(0), arr(4*protocol.MaxRangeSpans+4), make([]byte, 4*protocol.MaxRangeSpans+6)), ErrTooLarge},
+		{"span cut short", frameOf(TypeRangeCells, arr(6), u(1), []byte{0xc2}, u(0), arr(3), bin('a'), bin(), bin(), dots(), arr(0)), ErrTruncated},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, err := Unmarshal(c.frame)

@@ -147,12 +147,13 @@ func parseRangeAnswer(body []byte) (*protocol.RangeAnswer, error) {
 	return m, d.close()
 }
 
-// RangeCells: [round uint, reply bool, spans [position, position, …], documents as in Delta].
+// RangeCells: [round uint, reply bool, claims uint, spans [position, position, …], horizon vector, documents as in Delta].
 
 func appendRangeCells(dst []byte, m *protocol.RangeCells) ([]byte, error) {
-	e := begin(dst, TypeRangeCells, 4)
+	e := begin(dst, TypeRangeCells, 6)
 	e.uint("round", m.Round)
 	e.bool("reply", m.Reply)
+	e.uint("claims", m.Claims)
 	if len(m.Spans) > protocol.MaxRangeSpans {
 		e.fail("spans", ErrTooLarge)
 		return e.end()
@@ -162,6 +163,7 @@ func appendRangeCells(dst []byte, m *protocol.RangeCells) ([]byte, error) {
 		e.position("lower", g.Lower)
 		e.position("upper", g.Upper)
 	}
+	e.vector("horizon", m.Horizon)
 	e.documents(m.Documents)
 	return e.end()
 }
@@ -173,6 +175,8 @@ func parseRangeCells(body []byte) (*protocol.RangeCells, error) {
 	m.Round = d.uint("round")
 	d.next("reply")
 	m.Reply = d.bool("reply")
+	d.next("claims")
+	m.Claims = d.uint("claims")
 	d.next("spans")
 	n := d.array("spans", 4*protocol.MaxRangeSpans)
 	if n%4 != 0 {
@@ -185,6 +189,8 @@ func parseRangeCells(body []byte) (*protocol.RangeCells, error) {
 		}
 		m.Spans = append(m.Spans, g)
 	}
+	d.next("horizon")
+	m.Horizon = d.vector("horizon")
 	d.next("documents")
 	m.Documents = d.documents()
 	return m, d.close()

@@ -107,7 +107,7 @@ func samples() []sample {
 		{"range-digests-empty", &protocol.RangeDigests{Round: 7}},
 		{"range-answer", &protocol.RangeAnswer{Round: 7, Stable: sampleVector(), Differs: []protocol.RangeDifference{{Index: 0, Pieces: 3}, {Index: 1023}}}},
 		{"range-answer-refused", &protocol.RangeAnswer{Round: 7, Refused: true, Text: "this replica needs a snapshot"}},
-		{"range-cells", &protocol.RangeCells{Round: 7, Reply: true, Spans: []protocol.Range{{Lower: protocol.Position{Key: "a"}}},
+		{"range-cells", &protocol.RangeCells{Round: 7, Reply: true, Claims: 300, Spans: []protocol.Range{{Lower: protocol.Position{Key: "a"}}}, Horizon: sampleVector(),
 			Documents: []crdt.DocumentDelta{{Key: "a", Cells: []byte{1, 2, 3}}}}},
 	} {
 		list = append(list, sample{m.name, m.m, func() ([]byte, error) { return Marshal(nil, m.m) }})

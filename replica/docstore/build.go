@@ -144,6 +144,9 @@ func cellsInRange(r store.Snapshot, space uint32, d *crdt.Delta, records []recor
 			return nil, err
 		}
 		for _, f := range all {
+			if n := len(fields); n > 0 && f.Path <= fields[n-1].Path {
+				return nil, fmt.Errorf("%w: a chunk holds paths that belong to others", ErrCorrupt)
+			}
 			if f.Cell.Refers(d.Origin, d.From, d.To) {
 				if lean {
 					f.Cell = withoutOthers(f.Cell, d)

@@ -105,12 +105,32 @@ func (d *openDoc) load(i int) error {
 		return fmt.Errorf("read document %q: %w", d.key, err)
 	}
 	fields, dots, err := parseChunk(cells)
+	if err == nil {
+		err = d.checkPart(i, fields)
+	}
 	if err != nil {
 		return fmt.Errorf("read document %q: chunk at %s: %w", d.key, p.start, err)
 	}
 	d.doc.Include(fields)
 	p.loaded, p.dots, p.segments, p.bytes = true, dots, segments, len(cells)
 	return nil
+}
+
+func (d *openDoc) checkPart(i int, fields []crdt.Field) error {
+	if i+1 < len(d.parts) {
+		return checkBounds(fields, d.parts[i].start, d.parts[i+1].start)
+	}
+	return checkBounds(fields, d.parts[i].start, "")
+}
+
+// checkBounds reports whether the fields of a chunk lie where the directory says that they do: from start up to next, unless that is
+// empty. Where they do not, a record is of another time than the others.
+func checkBounds(fields []crdt.Field, start, next crdt.PathKey) error {
+	n := len(fields)
+	if n == 0 || fields[0].Path >= start && (next == "" || fields[n-1].Path < next) {
+		return nil
+	}
+	return fmt.Errorf("%w: it holds paths that belong to others", ErrCorrupt)
 }
 
 // loadPath loads the cell at p.

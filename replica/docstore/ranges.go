@@ -74,7 +74,7 @@ func (d *openDoc) eachPiece(g protocol.Range, yield func(rangePiece, error) bool
 	if d.key == g.Lower.Key {
 		first = max(0, d.partOf(g.Lower.Path))
 	}
-	for _, p := range d.parts[first:] {
+	for i, p := range d.parts[first:] {
 		at := protocol.Position{Key: d.key, Path: p.start}
 		if g.EndsBefore(at) {
 			return false
@@ -83,6 +83,9 @@ func (d *openDoc) eachPiece(g protocol.Range, yield func(rangePiece, error) bool
 		var fields []crdt.Field
 		if err == nil {
 			fields, _, err = parseChunk(cells)
+		}
+		if err == nil {
+			err = d.checkPart(first+i, fields)
 		}
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {

@@ -3,6 +3,7 @@ package docstore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -31,8 +32,18 @@ func RepairJob(ctx context.Context, r store.Snapshot, space uint32, job *protoco
 	case job.Merge != nil && !job.Merge.Reply:
 		res.Cells, res.Err = OtherCells(ctx, r, space, job.Stable, job.Merge)
 	}
+	if res.Cells != nil && res.Err == nil {
+		res.Cells.Horizon, res.Err = hiddenIn(r, space)
+	}
 	return res
 }
+
+// ErrBelowStable says that one of two replicas has not all that the other takes for stable. It may hold what was removed and pruned
+// there, so it needs a snapshot: neither incremental sync nor a repair will do.
+var ErrBelowStable = errors.New("a replica is below the other's stable vector")
+
+// ErrRejoining says that a replica is being brought up by a snapshot, which does what a repair would.
+var ErrRejoining = errors.New("a replica is being brought up by a snapshot")
 
 // parseIncoming parses the cells of a document of a peer.
 func parseIncoming(doc crdt.DocumentDelta) ([]crdt.Field, error) {
@@ -57,14 +68,21 @@ type JoinedCells struct {
 
 // JoinCells merges whole cells of a peer in a repair and writes the result into b. An entry that one side has and the other has not
 // stays, unless that side says that it was removed: absence says nothing, for either side may be damaged. vv stays what it
-// is. If it is Partial, call it again with the same cells once b is committed.
-func (s *Space) JoinCells(r Reader, b *store.Batch, docs []crdt.DocumentDelta, self crdt.ReplicaID, check func(hlc.Time) error) (JoinedCells, error) {
+// is. If it is Partial, call it again with the same cells once b is committed. theirs is what the peer is known to hold.
+func (s *Space) JoinCells(r Reader, b *store.Batch, cells *protocol.RangeCells, theirs crdt.VersionVector, self crdt.ReplicaID, check func(hlc.Time) error) (JoinedCells, error) {
 	var m JoinedCells
-	in, err := s.examine(&crdt.Delta{Documents: docs}, self, check, &m.Merged)
+	if !s.stable.LessOrEqual(theirs) { // what was removed and pruned here may be alive there
+		return m, ErrBelowStable
+	}
+	if s.rejoin.mark != nil {
+		return m, ErrRejoining
+	}
+	docs := cells.Documents
+	in, err := s.examine(&crdt.Delta{Documents: docs, Horizon: cells.Horizon}, self, check, &m.Merged)
 	if err != nil {
 		return m, err
 	}
-	if err := s.checkReplicas(in.named); err != nil {
+	if err := s.checkReplicas(in.named, cells.Horizon); err != nil {
 		return m, err
 	}
 	left := s.mergeRoom()
@@ -98,6 +116,9 @@ func (s *Space) JoinCells(r Reader, b *store.Batch, docs []crdt.DocumentDelta, s
 	for dot := range in.named.All() {
 		s.foresee(dot)
 	}
+	for dot := range cells.Horizon.All() {
+		s.foresee(dot)
+	}
 	return m, nil
 }
 
@@ -109,21 +130,136 @@ func (s *Space) joinDocument(r Reader, key string, fields []crdt.Field, left roo
 	return d.mergeFields(fields, left, func(f crdt.Field) bool { return d.doc.JoinField(s.stable, f.Path, f.Cell) })
 }
 
-// maxUnreadable bounds the documents that Unreadable returns.
-const maxUnreadable = 1000
+// maxBroken bounds the documents that Broken returns.
+const maxBroken = 1000
 
-// Unreadable returns the keys of documents, the first of them, of which something stored cannot be read.
-func Unreadable(ctx context.Context, r store.Snapshot, space uint32) ([]crdt.DocumentDelta, error) {
-	var docs []crdt.DocumentDelta
-	for p, err := range pieces(ctx, r, space, protocol.Range{}) {
-		if err != nil || len(docs) == maxUnreadable {
-			return docs, err
+// Broken returns the keys of documents, the first of them, of which something stored cannot be read, or does not fit together. It
+// reads everything.
+func Broken(ctx context.Context, r store.Snapshot, space uint32) ([]crdt.DocumentDelta, error) {
+	w := &brokenWalk{ctx: ctx, r: r, space: &Space{number: space}}
+	if err := w.run(); err != nil {
+		return nil, err
+	}
+	return w.broken, nil
+}
+
+// brokenWalk reads all documents of a space.
+type brokenWalk struct {
+	ctx    context.Context
+	r      store.Snapshot
+	space  *Space
+	sound  func(*openDoc) error // called with each document that is not broken, if not nil
+	broken []crdt.DocumentDelta // without cells
+	why    error                // the first is
+	known  map[string]struct{}  // the keys of broken
+	steps  int
+}
+
+func (w *brokenWalk) run() error {
+	w.known = make(map[string]struct{})
+	if err := w.documents(); err != nil {
+		return err
+	}
+	return w.chunks()
+}
+
+func (w *brokenWalk) step() error {
+	if w.steps++; w.steps%256 == 0 {
+		return w.ctx.Err()
+	}
+	return nil
+}
+
+func (w *brokenWalk) note(key string, why error) {
+	if _, ok := w.known[key]; ok || len(w.broken) == maxBroken {
+		return
+	}
+	if w.why == nil {
+		w.why = why
+	}
+	w.known[key] = struct{}{}
+	w.broken = append(w.broken, crdt.DocumentDelta{Key: key})
+}
+
+func (w *brokenWalk) documents() error {
+	prefix := spaceKey(kindDocument, w.space.number, 0)
+	for e, err := range w.r.Scan(prefix, after(prefix)) {
+		if err == nil {
+			err = w.step()
 		}
-		if n := len(docs); p.damage != nil && (n == 0 || docs[n-1].Key != p.at.Key) {
-			docs = append(docs, crdt.DocumentDelta{Key: p.at.Key})
+		if err != nil {
+			return fmt.Errorf("scan the documents: %w", err)
+		}
+		d, err := w.space.openRecord(w.r, string(e.Key[5:]), e.Key, e.Value)
+		if err == nil {
+			err = d.checkWhole()
+		}
+		if errors.Is(err, ErrCorrupt) {
+			w.note(string(e.Key[5:]), err)
+			continue
+		}
+		if err == nil && w.sound != nil {
+			err = w.sound(d)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return docs, nil
+	return nil
+}
+
+// checkWhole loads the document and reports whether its records fit together.
+func (d *openDoc) checkWhole() error {
+	if err := d.loadAll(); err != nil {
+		return err
+	}
+	live := int64(0)
+	for f := range d.doc.Fields() {
+		live += liveness(f.Cell)
+	}
+	if live != d.live || d.chunked && d.root == d.doc.Cell("").IsEmpty() {
+		return fmt.Errorf("%w: the record of document %q and its chunks do not fit together", ErrCorrupt, d.key)
+	}
+	return nil
+}
+
+// chunks looks for those that no directory names. A chunk's key has no end of the document's key in it but its length.
+func (w *brokenWalk) chunks() error {
+	prefix := spaceKey(kindChunk, w.space.number, 0)
+	known, starts := "", map[crdt.PathKey]bool(nil)
+	for k, err := range w.r.Keys(prefix, after(prefix)) {
+		if err == nil {
+			err = w.step()
+		}
+		if err != nil {
+			return fmt.Errorf("scan the chunks: %w", err)
+		}
+		if len(k) < 8 || len(k) < 7+int(binary.BigEndian.Uint16(k[5:])) {
+			continue // no chunk has such a key; Verify tells of it
+		}
+		n := 7 + int(binary.BigEndian.Uint16(k[5:]))
+		key, start := string(k[7:n]), crdt.PathKey(k[n:])
+		if key != known {
+			known, starts = key, w.starts(key)
+		}
+		if !starts[start] {
+			w.note(key, fmt.Errorf("%w: a chunk of document %q at %s belongs to nothing", ErrCorrupt, key, start))
+		}
+	}
+	return nil
+}
+
+// starts returns where the chunks of a document begin; none if it is not there or cannot be read.
+func (w *brokenWalk) starts(key string) map[crdt.PathKey]bool {
+	d, err := w.space.open(w.r, key)
+	if err != nil || !d.chunked {
+		return nil
+	}
+	starts := make(map[crdt.PathKey]bool, len(d.parts))
+	for _, p := range d.parts {
+		starts[p.start] = true
+	}
+	return starts
 }
 
 // Rebuild makes documents anew of which something stored cannot be read: from the chunks that can be, and what a peer has of them.
@@ -169,15 +305,33 @@ func (s *Space) Rebuild(r store.Snapshot, commit func(*store.Batch) error, docs 
 	return nil
 }
 
+// Reload loads the space again after Rebuild or Verify changed the store. A snapshot that is being merged goes on.
+func (s *Space) Reload(r store.Snapshot) (*Space, error) {
+	n, err := Load(r, s.number)
+	if err != nil {
+		return nil, err
+	}
+	n.mergeLimit = s.mergeLimit
+	if s.rejoin.mark != nil && n.rejoin.mark != nil {
+		n.rejoin.state = s.rejoin.state
+	}
+	return n, nil
+}
+
 // salvage deletes all records of a document, and joins into d what can still be read of them.
 func (s *Space) salvage(r store.Snapshot, b *store.Batch, d *openDoc) error {
 	key := documentKey(s.number, d.key)
-	if value, ok, err := r.Get(key); err != nil {
-		return err
-	} else if ok {
-		if rec, err := parseRecord(key, value); err == nil && !rec.chunked {
-			d.join(rec.cells)
+	var named map[crdt.PathKey]bool // chunks that belong to the document; nil if nothing says which do
+	if before, err := s.open(r, d.key); err == nil {
+		named = (&brokenWalk{r: r, space: s}).starts(d.key)
+		if before.found && !before.chunked {
+			for f := range before.doc.Fields() {
+				d.doc.JoinField(s.stable, f.Path, f.Cell)
+			}
+			named = make(map[crdt.PathKey]bool)
 		}
+	} else if !errors.Is(err, ErrCorrupt) {
+		return err
 	}
 	b.Delete(key)
 	b.Delete(directoryKey(s.number, d.key))
@@ -189,7 +343,7 @@ func (s *Space) salvage(r store.Snapshot, b *store.Batch, d *openDoc) error {
 				return err
 			}
 			k := bytes.Clone(e.Key)
-			if kind == kindChunk {
+			if kind == kindChunk && (named == nil || named[crdt.PathKey(k[len(prefix):])]) {
 				if cells, _, err := readChunk(r, k); err == nil {
 					d.join(cells)
 				}

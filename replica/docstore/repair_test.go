@@ -46,7 +46,7 @@ func mend(t *testing.T, a, b *node) mended {
 				moved = true
 				res := RepairJob(context.Background(), nodes[i].snapshot(), 1, job)
 				if job.Merge != nil && res.Err == nil {
-					joined := nodes[i].join(job.Merge.Documents)
+					joined := nodes[i].join(job.Merge, nodes[1-i].space.VV())
 					res.Changed, res.Damaged = joined.Changed, len(joined.Damaged)
 					damaged[i] = damaged[i] || len(joined.Damaged) > 0
 				}
@@ -91,12 +91,12 @@ func mend(t *testing.T, a, b *node) mended {
 }
 
 // join merges the cells of a peer, and rebuilds what is damaged.
-func (n *node) join(docs []crdt.DocumentDelta) JoinedCells {
+func (n *node) join(cells *protocol.RangeCells, theirs crdt.VersionVector) JoinedCells {
 	n.t.Helper()
 	var all JoinedCells
 	for {
 		b := new(store.Batch)
-		m, err := n.space.JoinCells(&Overlay{Batch: b, Snapshot: n.snapshot()}, b, docs, n.id, anyTime)
+		m, err := n.space.JoinCells(&Overlay{Batch: b, Snapshot: n.snapshot()}, b, cells, theirs, n.id, anyTime)
 		if err != nil {
 			n.t.Fatal(err)
 		}

@@ -5,15 +5,14 @@ import (
 	"fmt"
 
 	"github.com/anabranch-db/anabranch/crdt"
-	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 // ScrubReport is what Scrub found.
 type ScrubReport struct {
-	Documents  int64
-	Unreadable int64  // documents, or chunks of large ones
-	First      string // of them, and why
+	Documents int64 // that are sound
+	Broken    int   // that cannot be read, or do not fit together; counted up to 1000
+	Why       error // the first of them is
 	// Off says what the documents come to and should not: then some of them are gone or changed, though all that are there can be
 	// read. Empty if all is well.
 	Off string
@@ -29,43 +28,32 @@ func Scrub(ctx context.Context, r store.Snapshot, space uint32, pace func(bytes 
 		return report, err
 	}
 	var digest crdt.Digest
-	live, liveFields, bytes := int64(0), int64(0), 0
-	last := ""
-	count := func(key string) {
-		live += liveDocuments(liveFields)
-		liveFields, last = 0, key
+	live, bytes := int64(0), 0
+	w := &brokenWalk{ctx: ctx, r: r, space: &Space{number: space}}
+	w.sound = func(d *openDoc) error {
 		report.Documents++
-	}
-	for p, err := range pieces(ctx, r, space, protocol.Range{}) {
-		if err != nil {
-			return report, err
+		live += liveDocuments(d.live)
+		for _, p := range d.parts {
+			bytes += p.bytes
 		}
-		if p.at.Key != last {
-			count(p.at.Key)
-		}
-		if p.damage != nil {
-			if report.Unreadable++; report.Unreadable == 1 {
-				report.First = fmt.Sprintf("document %q: %v", p.at.Key, p.damage)
-			}
-		}
-		for _, f := range p.fields {
-			liveFields += liveness(f.Cell)
+		for f := range d.doc.Fields() {
 			for _, e := range f.Cell.Live {
-				digest.Add(p.at.Key, f.Path, e)
-				bytes += e.Value.PackedSize()
+				digest.Add(d.key, f.Path, e)
 			}
-			bytes += len(f.Path)
 		}
-		if bytes > 64<<10 {
-			if err := pace(bytes); err != nil {
-				return report, err
-			}
-			bytes = 0
+		if bytes < 64<<10 {
+			return nil
 		}
+		n := bytes
+		bytes = 0
+		return pace(n)
 	}
-	live += liveDocuments(liveFields)
+	if err := w.run(); err != nil {
+		return report, err
+	}
+	report.Broken, report.Why = len(w.broken), w.why
 	switch {
-	case report.Unreadable > 0:
+	case report.Broken > 0:
 	case digest != state.digest:
 		report.Off = fmt.Sprintf("the digest should be %s, and the documents come to %s", state.digest, digest)
 	case live != state.documents:

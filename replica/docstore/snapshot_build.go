@@ -162,6 +162,13 @@ func (b *pieceBuilder) addChunks(key string) error {
 			return err
 		}
 		chunk, _, err := parseChunk(cells)
+		if err == nil {
+			next := crdt.PathKey("")
+			if i+1 < len(starts) {
+				next = starts[i+1]
+			}
+			err = checkBounds(chunk, starts[i], next)
+		}
 		if err != nil {
 			return fmt.Errorf("chunk at %s: %w", starts[i], err)
 		}

@@ -76,7 +76,8 @@ type verifier struct {
 	keys       int64
 	chunkCount int64 // as the directories have it
 	maxArrival uint64
-	damaged    bool // some document could not be read: what derives from it is unknown
+	beyond     crdt.VersionVector // dots that the horizon does not cover, and should
+	damaged    bool               // some document could not be read: what derives from it is unknown
 }
 
 func (v *verifier) problem(derived bool, where, format string, args ...any) {
@@ -210,7 +211,8 @@ func (v *verifier) document(d *openDoc) error {
 func (v *verifier) dots(d *openDoc, p part, where string) error {
 	for _, dot := range p.dots {
 		if !v.state.horizon.Covers(dot) {
-			v.problem(false, where, "dot %s is beyond the horizon", dot)
+			v.problem(true, where, "dot %s is beyond the horizon", dot)
+			v.beyond.Advance(dot)
 		}
 		if v.state.stable.Covers(dot) {
 			continue
@@ -366,8 +368,11 @@ func (v *verifier) meta() error {
 	check(s.conflicts == v.report.Conflicts && s.conflicted == v.report.Conflicted,
 		"it counts %d conflicts in %d documents, and has %d in %d", s.conflicts, s.conflicted, v.report.Conflicts, v.report.Conflicted)
 	check(s.arrival >= v.maxArrival, "last arrival is %d, and a document has %d", s.arrival, v.maxArrival)
-	if !wrong || v.options.Repair == nil {
+	if !wrong && v.beyond.Len() == 0 || v.options.Repair == nil {
 		return nil
+	}
+	for dot := range v.beyond.All() {
+		s.foresee(dot)
 	}
 	s.digest, s.documents, s.arrival, s.dirty = v.report.Digest, v.report.Live, max(s.arrival, v.maxArrival), true
 	s.conflicts, s.conflicted = v.report.Conflicts, v.report.Conflicted

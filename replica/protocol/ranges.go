@@ -78,6 +78,8 @@ type RangeCells struct {
 	Round     uint64
 	Reply     bool
 	Spans     []Range
+	Claims    uint64             // how many messages that acknowledge something the sender had sent when it read the cells
+	Horizon   crdt.VersionVector // beside the dots in the cells: what effects may show of
 	Documents []crdt.DocumentDelta
 }
 

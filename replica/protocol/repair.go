@@ -27,11 +27,19 @@ import (
 // stable vector must be at or below the other's vv: a replica below the other's has not seen removals that were pruned there, and
 // would bring back what was removed. Such a one needs a snapshot.
 
+// And that must hold of the very states that cells are read from and merged into, while both go on. A side reads cells only where
+// its stable vector is at or below what the other has acknowledged; and it acknowledges nothing between that and sending them, so
+// that what it acknowledged before is in the state that they are of. The receiver compares its own stable vector with that
+// when it merges. Messages are counted, against streams that reorder them.
+
 // RepairJob is work of a repair that the host does: one of Split, Compare, Take and Merge. It then calls RepairDone.
 type RepairJob struct {
 	Round  uint64
 	Stable crdt.VersionVector // what fingerprints leave out
-	served bool               // of a repair that the peer began
+	// Theirs is what the peer held, at least, when it read the cells to merge; or what it has acknowledged.
+	Theirs crdt.VersionVector
+	claims uint64 // that were sent before
+	served bool   // of a repair that the peer began
 
 	Split   []Range     // cut each into about SplitParts parts: Parts
 	Compare []Part      // find those that differ from one's own: Differs
@@ -62,9 +70,11 @@ type RepairOutcome struct {
 
 // repairs is a session's part in a repair that it began, and in one that the peer began.
 type repairs struct {
-	own    *ownRepair
-	served *servedRepair
-	ended  []RepairOutcome
+	claims      uint64 // messages sent that acknowledge something
+	claimsHeard uint64
+	own         *ownRepair
+	served      *servedRepair
+	ended       []RepairOutcome
 }
 
 // ownRepair is a repair that this side opened.
@@ -73,6 +83,7 @@ type ownRepair struct {
 	stable crdt.VersionVector
 	opened bool // the peer takes part
 	job    *RepairJob
+	reads  bool // cells for out
 	out    Message
 	asked  []Part  // whose RangeAnswer is awaited, as sent
 	spans  []Range // whose reply is awaited
@@ -86,8 +97,23 @@ type servedRepair struct {
 	round  uint64
 	stable crdt.VersionVector
 	job    *RepairJob
+	reads  bool // cells for out
 	out    Message
 	total  RepairOutcome
+}
+
+// isClaim reports whether who gets m knows of more that the sender holds.
+func isClaim(m Message) bool {
+	switch m.(type) {
+	case *Delta, *Ack, *SnapshotBegin:
+		return true
+	}
+	return false
+}
+
+// tellsCells reports whether cells are being read, or were and are to be sent next.
+func (s *Session) tellsCells() bool {
+	return s.own != nil && s.own.reads || s.served != nil && s.served.reads
 }
 
 // StartRepair begins a repair with the peer, unless one is going on that this side began. round is a random number.
@@ -105,14 +131,28 @@ func (s *Session) AbandonRepair() {
 	}
 }
 
+// HasRepairJob reports whether RepairJob would return one. From then on until RepairDone the session may acknowledge nothing, so a host
+// that has to wait before it can work does so first.
+func (s *Session) HasRepairJob() bool {
+	return s.own != nil && s.own.job != nil || s.served != nil && s.served.job != nil
+}
+
 // RepairJob returns work for the host, nil if there is none now. The same is not returned again.
 func (s *Session) RepairJob() *RepairJob {
 	var job *RepairJob
 	switch {
 	case s.own != nil && s.own.job != nil:
 		job, s.own.job = s.own.job, nil
+		s.own.reads = job.Take != nil
 	case s.served != nil && s.served.job != nil:
 		job, s.served.job = s.served.job, nil
+		s.served.reads = job.Merge != nil
+	}
+	if job != nil {
+		job.claims = s.claims
+		if job.Merge == nil {
+			job.Theirs = s.acked.Clone()
+		}
 	}
 	return job
 }
@@ -146,12 +186,12 @@ func (s *Session) nextRepair() Message {
 	var m Message
 	switch {
 	case s.own != nil && s.own.out != nil:
-		m, s.own.out = s.own.out, nil
+		m, s.own.out, s.own.reads = s.own.out, nil, false
 		if d, ok := m.(*RangeDigests); ok && len(d.Parts) == 0 {
 			s.endOwn(s.own.total.Err)
 		}
 	case s.served != nil && s.served.out != nil:
-		m, s.served.out = s.served.out, nil
+		m, s.served.out, s.served.reads = s.served.out, nil, false
 		if a, ok := m.(*RangeAnswer); ok && a.Refused {
 			s.endServed(errors.New(a.Text))
 		}
@@ -186,6 +226,11 @@ func (s *Session) endServed(err error) {
 func (s *Session) receiveRepairOpen(m *RepairOpen) {
 	s.endServed(errors.New("the peer began another"))
 	v := &servedRepair{round: m.Round}
+	if s.local.Rejoining {
+		v.out = &RangeAnswer{Round: m.Round, Refused: true, Text: "this replica is being brought up by a snapshot"}
+		s.served = v
+		return
+	}
 	if !m.Stable.LessOrEqual(s.local.VV) {
 		v.out = &RangeAnswer{Round: m.Round, Refused: true, Text: "this replica is below the other's stable vector: it needs a snapshot"}
 		s.served = v
@@ -308,6 +353,7 @@ func (s *Session) ownDone(job *RepairJob, res RepairResult) {
 		o.small = append(o.small, remainder(job.Take, res.Cells.Spans)...)
 		o.spans = res.Cells.Spans
 		o.total.Sent += len(res.Cells.Documents)
+		res.Cells.Claims = job.claims
 		o.out = res.Cells
 	case job.Merge != nil:
 		s.proceed()
@@ -323,6 +369,7 @@ func (s *Session) servedDone(job *RepairJob, res RepairResult) {
 		v.out = &RangeAnswer{Round: v.round, Differs: res.Differs}
 	case job.Merge != nil:
 		v.total.Sent += len(res.Cells.Documents)
+		res.Cells.Claims = job.claims
 		v.out = res.Cells
 	}
 }
@@ -336,6 +383,9 @@ func remainder(ranges, spans []Range) []Range {
 	return rest
 }
 
+// staleCells says that cells are of a state before one that the sender told of.
+const staleCells = "cells came late"
+
 func (s *Session) receiveRangeCells(m *RangeCells) error {
 	if err := checkSpans(m.Spans); err != nil {
 		return err
@@ -344,7 +394,11 @@ func (s *Session) receiveRangeCells(m *RangeCells) error {
 		return s.receiveReply(m)
 	}
 	if v := s.served; v != nil && v.round == m.Round {
-		v.job = &RepairJob{Round: m.Round, Stable: v.stable, served: true, Merge: m}
+		if s.claimsHeard > m.Claims {
+			v.out = &RangeAnswer{Round: m.Round, Refused: true, Text: staleCells}
+			return nil
+		}
+		v.job = &RepairJob{Round: m.Round, Stable: v.stable, Theirs: s.acked.Clone(), served: true, Merge: m}
 	}
 	return nil
 }
@@ -364,8 +418,12 @@ func (s *Session) receiveReply(m *RangeCells) error {
 			return errors.New("a reply covers other ranges than were asked for")
 		}
 	}
+	if s.claimsHeard > m.Claims {
+		o.giveUp(errors.New(staleCells))
+		return nil
+	}
 	o.small = append(o.small, remainder(o.spans, m.Spans)...)
 	o.spans = nil
-	o.job = &RepairJob{Round: o.round, Stable: o.stable, Merge: m}
+	o.job = &RepairJob{Round: o.round, Stable: o.stable, Theirs: s.acked.Clone(), Merge: m}
 	return nil
 }

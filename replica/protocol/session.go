@@ -23,6 +23,10 @@ type State struct {
 	Rejoining bool
 }
 
+// ErrUnreadable says that a delta cannot be made because something stored is damaged. The session goes on, so that the peer can
+// repair it; the origin is held back until RetryHeld.
+var ErrUnreadable = errors.New("something stored cannot be read")
+
 // Source gives the deltas that a session sends.
 type Source interface {
 	// Delta returns a delta of origin that begins at from or before it and ends after from, at most at to. It may end
@@ -97,7 +101,7 @@ type Session struct {
 	unacked  map[crdt.ReplicaID]struct{} // entries of local.VV that the peer may not know of
 	behind   map[crdt.ReplicaID]struct{} // origins of which the peer may lack something
 	last     crdt.ReplicaID              // the origin of which a delta was sent last
-	held     map[crdt.ReplicaID]struct{} // origins that the peer refused for their clock
+	held     map[crdt.ReplicaID]struct{} // origins that the peer refused for their clock, or that cannot be read here
 	waiting  map[crdt.ReplicaID]struct{} // origins that the Source keeps back
 	compare  bool                        // send a Level once there is nothing else to send
 	relay    relays                      // what the peer gets from elsewhere
@@ -132,6 +136,9 @@ func NewSession(local State) *Session {
 func (s *Session) Receive(m Message) (Step, error) {
 	if !s.heard && !opens(m) {
 		return Step{}, fmt.Errorf("a %T came before the vectors that open a session", m)
+	}
+	if isClaim(m) {
+		s.claimsHeard++
 	}
 	switch m := m.(type) {
 	case *Vectors:
@@ -274,6 +281,7 @@ func (s *Session) Refuse(d *Delta, code RefusalCode, text string) {
 // RetryHeld lets the origins that the peer refused for their clock be sent again. The host calls it now
 // and then.
 func (s *Session) RetryHeld() {
+	s.snap.unreadable = false
 	for _, r := range sortedIDs(s.held) {
 		delete(s.held, r)
 		s.markBehind(r)
@@ -301,7 +309,7 @@ func (s *Session) AckedVector() crdt.VersionVector { return s.acked }
 // told unless it equals our own: it is empty then.
 func (s *Session) PeerVectors() (v Vectors, ok bool) { return s.peer, s.met }
 
-// Held returns the origins that the peer refused for their clock, sorted.
+// Held returns the origins that the peer refused for their clock, or whose log cannot be read here, sorted.
 func (s *Session) Held() []crdt.ReplicaID { return sortedIDs(s.held) }
 
 // IsLevel reports whether the peer has acknowledged everything that this replica holds, and this replica
@@ -312,6 +320,14 @@ func (s *Session) IsLevel() bool {
 
 // Next returns the next message to send, nil if there is nothing to send now. Deltas come from src, one frame a call.
 func (s *Session) Next(src Source) (Message, error) {
+	m, err := s.next(src)
+	if isClaim(m) {
+		s.claims++
+	}
+	return m, err
+}
+
+func (s *Session) next(src Source) (Message, error) {
 	switch {
 	case !s.introduced:
 		return s.introduce(), nil
@@ -325,6 +341,9 @@ func (s *Session) Next(src Source) (Message, error) {
 	}
 	if m := s.nextBranches(); m != nil {
 		return m, nil
+	}
+	if s.tellsCells() {
+		return s.nextRepair(), nil
 	}
 	if m := s.nextSurplus(); m != nil {
 		return m, nil
@@ -416,6 +435,10 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 			return nil, nil
 		case errors.Is(err, ErrWait):
 			s.wait(r)
+			continue
+		case errors.Is(err, ErrUnreadable):
+			s.held[r] = struct{}{}
+			delete(s.behind, r)
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("read the log of %s after %s: %w", r, from, err)

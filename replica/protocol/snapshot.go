@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/anabranch-db/anabranch/crdt"
@@ -28,10 +29,11 @@ type SnapshotSource interface {
 
 // snapshots is what a session knows of snapshots, in both directions.
 type snapshots struct {
-	offered *SnapshotOffer   // that went out last
-	request *SnapshotRequest // of the peer, to be answered
-	serving bool             // pieces go out
-	state   uint64           // number of the state they come from
+	offered    *SnapshotOffer   // that went out last
+	request    *SnapshotRequest // of the peer, to be answered
+	serving    bool             // pieces go out
+	unreadable bool             // nothing is offered, for the store is damaged
+	state      uint64           // number of the state they come from
 
 	offer    *SnapshotOffer   // of the peer, the last
 	declined bool             // the peer serves no snapshot now
@@ -111,6 +113,9 @@ func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
 		return s.beginSnapshot(src)
 	case s.snap.serving:
 		m, err := src.Piece()
+		if errors.Is(err, ErrUnreadable) {
+			return s.declineUnreadable(), nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read a piece of the snapshot: %w", err)
 		}
@@ -126,6 +131,9 @@ func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
 
 func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	m, err := src.Begin(s.snap.request)
+	if errors.Is(err, ErrUnreadable) {
+		return s.declineUnreadable(), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("begin a snapshot: %w", err)
 	}
@@ -139,10 +147,17 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	return m, nil
 }
 
+// declineUnreadable ends a snapshot of a store that is damaged: what it lacks would count as removed. It is offered again after
+// RetryHeld.
+func (s *Session) declineUnreadable() Message {
+	s.snap.request, s.snap.offered, s.snap.serving, s.snap.unreadable = nil, nil, false, true
+	return &Refusal{Code: RefusedStable, Text: "something stored at this replica cannot be read"}
+}
+
 // needsOffer reports whether the peer is to be told that it takes a snapshot. It is told once, and again when it has what it
 // was told of.
 func (s *Session) needsOffer() bool {
-	if !s.met || s.muted || s.local.Rejoining || s.canServe() {
+	if !s.met || s.muted || s.local.Rejoining || s.snap.unreadable || s.canServe() {
 		return false
 	}
 	return s.snap.offered == nil || s.snap.offered.Stable.LessOrEqual(s.acked)

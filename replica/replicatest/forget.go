@@ -2,6 +2,7 @@ package replicatest
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -53,6 +54,9 @@ func (w *write) delete(all bool) {
 		keys = keys[w.sim.forget.IntN(len(keys)):][:1]
 	}
 	for _, key := range keys {
+		if w.sim.hurt[w.r.space][key] {
+			continue
+		}
 		w.draft.remove(key, "")
 		if err := w.tx.Remove(key, ""); w.err == nil {
 			w.err = err
@@ -106,6 +110,9 @@ func (r *replica) prune(limit int) docstore.Pruned {
 	defer over.Snapshot.Close()
 	digest, documents, arrival := r.state.Digest(), r.state.Documents(), r.state.Arrival()
 	p, err := r.state.Prune(over, limit)
+	if errors.Is(err, docstore.ErrCorrupt) && s.isHurt() {
+		return docstore.Pruned{}
+	}
 	if err != nil {
 		s.failf("node %d: prune: %v", n.index, err)
 		return p
@@ -156,7 +163,8 @@ func (s *simulation) forgetAll() {
 func (s *simulation) forgetWhole(r *replica) {
 	n := r.node
 	stable := r.stableByMembers()
-	if !stable.Equal(r.state.VV()) {
+	whole := r.state.IsClosed() && len(s.nodes) == s.plan.nodes // else what refers to writes that are lost for good stays
+	if whole && !stable.Equal(r.state.VV()) {
 		s.failf("node %d: all are level at %s, and by what it knows of members stable is %s", n.index, r.state.VV(), stable)
 		return
 	}
@@ -167,7 +175,9 @@ func (s *simulation) forgetWhole(r *replica) {
 	}
 	n.seal()
 	n.persist()
-	s.checkForgotten(r)
+	if whole {
+		s.checkForgotten(r)
+	}
 }
 
 // checkForgotten: no context, no log key and no deleted document is left.

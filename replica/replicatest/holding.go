@@ -119,7 +119,7 @@ func (g guard) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta,
 	built, named, verdict, err := docstore.BuildAdmitted(snap, spaceNumber(r.space), origin, from, to, &a)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, r.unreadable(err)
 	case verdict == docstore.TooFar:
 		s.counts[PushesHeld]++
 		return nil, protocol.ErrWait

@@ -50,6 +50,11 @@ const (
 	VagueCells           // met with an account that leaves open what is included
 	OpenedBySummary      // sides of sessions that told a hash of their vectors
 	BranchesTold         // messages that found out what differs in them
+	RepairsBegun         // by one side of a session
+	RepairsDone          // at each side
+	RepairsGivenUp       // refused, below the other's stable vector, or stopped by a clock
+	DocumentsRepaired    // changed by a repair
+	DocumentsRebuilt     // made anew, because they could not be read
 	LinksUp              // from here on: what goes wrong
 	LinksBroken          // with nothing under way
 	BrokenWithFrames     // with frames under way
@@ -86,6 +91,13 @@ const (
 	RebasesBlocked       // a peer has not said what it has
 	RebasesSpared        // somebody has it and has forgotten whom it is from
 	HeldUntilTheirTime   // held writes that were not re-issued
+	LastingDifferences   // found by two comparisons in a row
+	Mismatches           // between closed replicas, one of which was damaged
+	NodesVanished        // for good, with what only they had
+	RecordsDamaged       // gone, changed, or old
+	DamageFound          // by a scrub
+	SnapshotsUnreadable  // ended by a damaged record
+	OriginsUnreadable    // whose log leads to a damaged record
 
 	numKinds
 )
@@ -95,6 +107,18 @@ const firstFault = LinksUp
 
 // One a line, so that adding one is easy to merge.
 var kindNames = [numKinds]string{
+	RepairsBegun:         "repairs begun",
+	RepairsDone:          "repairs done",
+	RepairsGivenUp:       "repairs given up",
+	DocumentsRepaired:    "documents repaired",
+	DocumentsRebuilt:     "documents rebuilt",
+	LastingDifferences:   "lasting differences",
+	Mismatches:           "mismatches",
+	NodesVanished:        "nodes vanished",
+	RecordsDamaged:       "records damaged",
+	DamageFound:          "damage found",
+	SnapshotsUnreadable:  "snapshots unreadable",
+	OriginsUnreadable:    "origins unreadable",
 	Steps:                "steps",
 	Transactions:         "transactions",
 	EmptyTransactions:    "empty transactions",
@@ -209,7 +233,7 @@ func (c *Counts) Add(o Counts) {
 func (c *Counts) Missing() []Kind {
 	var missing []Kind
 	for i, n := range c {
-		if k := Kind(i); n == 0 && k != DifferingDigests && k != RebasesSpared && k != KnownPieces {
+		if k := Kind(i); n == 0 && k != DifferingDigests && k != RebasesSpared && k != LastingDifferences && k != KnownPieces {
 			missing = append(missing, k)
 		}
 	}

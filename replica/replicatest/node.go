@@ -207,6 +207,11 @@ func (r *replica) merge(d *protocol.Delta) (docstore.Merged, error) {
 	over := n.overlay()
 	defer over.Snapshot.Close()
 	m, err := r.state.Merge(over, n.group.batch, &d.Delta, n.self, n.checkClock)
+	if errors.Is(err, docstore.ErrCorrupt) {
+		if r.mendBroken() {
+			return r.merge(d)
+		}
+	}
 	if err != nil || !m.New {
 		return m, err
 	}
@@ -372,7 +377,7 @@ func (r *replica) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Del
 	defer snap.Close()
 	built, err := docstore.Build(snap, spaceNumber(r.space), origin, from, s.shorten(r, origin, from, to))
 	if err != nil {
-		return nil, err
+		return nil, r.unreadable(err)
 	}
 	d := &protocol.Delta{Delta: *built}
 	s.counts[BuiltDeltas]++

@@ -26,10 +26,11 @@ type plan struct {
 	choppy     bool // snapshots are broken off all the time
 	holds      bool // clocks are far ahead for a while, and what is written then is held and re-issued
 	restores   restorePolicy
-	fragile    int  // the node whose backups are restored with the old ReplicaID
-	late       int  // nodes that join late
-	whole      int  // up to how many entries vectors are told whole when a session opens
-	leaf       int  // the same of a place in their trie
+	fragile    int // the node whose backups are restored with the old ReplicaID
+	late       int // nodes that join late
+	whole      int // up to how many entries vectors are told whole when a session opens
+	leaf       int // the same of a place in their trie
+	repair     repairPlan
 	forgets    bool // stable rises, and is pruned
 	maxOffline time.Duration
 }
@@ -85,6 +86,7 @@ func (s *simulation) draw() plan {
 	} else {
 		p.whole, p.leaf = more.IntN(4), 1+more.IntN(2)
 	}
+	s.drawRepairs(&p)
 	p.edges = topology(p.nodes, s.rng.IntN(4))
 	if s.holding.Float64() < 0.25 {
 		p.holds = true

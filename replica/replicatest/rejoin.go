@@ -111,6 +111,11 @@ func (f source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, err
 
 func (f source) Piece() (*protocol.SnapshotPiece, error) {
 	p, err := f.stream.Next()
+	if errors.Is(err, docstore.ErrCorrupt) && len(f.replica.node.sim.hurt[f.replica.space]) > 0 {
+		f.stream.close()
+		f.replica.node.sim.counts[SnapshotsUnreadable]++
+		return nil, protocol.ErrUnreadable
+	}
 	if err != nil || p.IsLast() {
 		f.stream.close()
 	}
@@ -209,16 +214,24 @@ func (s *simulation) noteForeign(n *node, m docstore.Merged) {
 func (s *simulation) askAgain(e *end) { e.session.AskSnapshot(e.replica.state.SnapshotRequest()) }
 
 func (s *simulation) mergePiece(e *end, p *protocol.Piece) {
+	var before protocol.Position
+	if mark := e.replica.state.Rejoining(); mark != nil {
+		before = mark.Position
+	}
+	s.mergePieceFrom(e, p, before)
+}
+
+// mergePieceFrom merges a piece of which what comes before a position is accounted for already.
+func (s *simulation) mergePieceFrom(e *end, p *protocol.Piece, before protocol.Position) {
 	r, n := e.replica, e.replica.node
 	over := n.overlay()
 	defer over.Snapshot.Close()
-	var before protocol.Position
-	if mark := r.state.Rejoining(); mark != nil {
-		before = mark.Position
-	}
 	seen := r.state.VV().Clone()
 	m, err := r.state.MergePiece(over, n.group.batch, p, n.self, n.checkClock)
 	switch {
+	case errors.Is(err, docstore.ErrCorrupt) && r.mendBroken():
+		s.mergePieceFrom(e, p, before) // some of it may have been merged before the damage was met
+		return
 	case errors.Is(err, docstore.ErrGap):
 		s.counts[GapsRefused]++
 		s.askAgain(e)

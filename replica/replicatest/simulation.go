@@ -37,6 +37,11 @@ type simulation struct {
 	past     [][]*protocol.Delta // by space: deltas sent at some time
 	lost     map[*tx]bool        // rolled back before another node had it
 	counts   Counts
+	mend     *rand.Rand // for repairs, and what makes them needed
+	cells    map[*protocol.RangeCells]cargo
+	hurt     []map[string]bool // by space: documents that were damaged, of which the oracle says nothing any more
+	kept     []keptRecord
+	isMended bool // everything was repaired, and nothing has been damaged since
 	trace    io.Writer
 	failure  *Failure
 }
@@ -77,6 +82,7 @@ func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
 		if i == s.plan.pause {
 			s.settle()
 		}
+		s.someRepair(i)
 		s.step()
 	}
 	s.settle()
@@ -88,10 +94,12 @@ func (s *simulation) begin() {
 	s.millis = startMillis
 	s.carried = make(map[*protocol.Delta]cargo)
 	s.begun = make(map[*protocol.SnapshotBegin]cargo)
+	s.cells = make(map[*protocol.RangeCells]cargo)
 	s.lost = make(map[*tx]bool)
 	s.past = make([][]*protocol.Delta, s.plan.spaces)
 	for range s.plan.spaces {
 		s.oracles = append(s.oracles, newOracle())
+		s.hurt = append(s.hurt, make(map[string]bool))
 	}
 	s.side = make([]int, s.plan.nodes)
 	for i := range s.plan.nodes {
@@ -182,6 +190,7 @@ func (s *simulation) someEnd() *end {
 
 func (s *simulation) somePump() {
 	if e := s.someEnd(); e != nil {
+		s.doRepairJob(e)
 		for range 1 + s.rng.IntN(4) {
 			s.pump(e)
 		}
@@ -209,12 +218,8 @@ func (s *simulation) settle() {
 	if s.plan.forgets && s.forget.IntN(4) == 0 {
 		s.deleteAll()
 	}
-	// Each round moves something, so very many of them mean that the nodes tell each other things without end.
-	for round := 0; s.failure == nil && (s.drain() || s.retryAll() || s.wait() || s.tendAll() || s.letTimeCome()); round++ {
-		if round > 300 {
-			s.failf("the nodes do not come to rest")
-		}
-	}
+	s.rest()
+	s.mendAll()
 	if s.failure == nil {
 		s.checkQuiet()
 	}
@@ -260,7 +265,7 @@ func (s *simulation) drain() bool {
 	}
 	for _, l := range s.links {
 		for _, e := range l.ends {
-			for s.failure == nil && (s.pump(e) || s.deliver(e, false)) {
+			for s.failure == nil && (s.doRepairJob(e) || s.pump(e) || s.deliver(e, false)) {
 				moved = true
 			}
 		}

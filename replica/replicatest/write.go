@@ -116,6 +116,9 @@ func (w *write) operate() {
 	s := w.sim
 	key := fmt.Sprintf("doc/%d", s.rng.IntN(s.plan.keys))
 	p := s.path(3)
+	if hurt := s.hurt[w.r.space]; hurt[key] || hurt["large"] {
+		return
+	}
 	var err error
 	switch d := s.rng.IntN(20); {
 	case d < 7:
