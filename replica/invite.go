@@ -96,7 +96,7 @@ func (s *Space) newTicket(inv Invitation) (*grant.Ticket, docstore.Ticket, error
 	var secret [32]byte
 	rand.Read(secret[:]) // never fails
 	t.SetSecret(secret)
-	kept = docstore.Ticket{Key: t.Key(), Rights: t.Rights, Expires: t.Expires, Uses: t.Uses, Left: t.Uses}
+	kept = docstore.Ticket{Key: t.Key(), Rights: t.Rights, Made: grant.At(now), Expires: t.Expires, Uses: t.Uses, Left: t.Uses}
 	if inv.Lasting > 0 {
 		kept.Until = grant.At(now.Add(inv.Lasting))
 	}

@@ -33,6 +33,8 @@ func (e *JoinError) Error() string {
 		why = "it was altered: copy it again"
 	case protocol.JoinNoAdmin:
 		why = "the node that gave it may not let anybody in any more: ask another admin"
+	case protocol.JoinRevoked:
+		why = "this node's rights were revoked after it was given: ask for another one"
 	case protocol.JoinBusy:
 		why = "the node that gave it is busy: try again"
 	case protocol.JoinFailed:
@@ -194,13 +196,20 @@ func (s *Space) answerTicket(peer PeerID, q protocol.JoinRequest) protocol.JoinA
 	}
 	code := s.admitByTicket(peer, q)
 	g := r.group
+	if g.isEmpty() {
+		g = r.last // which has the grant, if it was given just now
+	}
 	r.mu.Unlock()
 	if code != protocol.Joined {
 		return protocol.JoinAnswer{Code: code}
 	}
 	s.trustChanged()
 	r.poke()
-	if err := g.wait(); err != nil {
+	var err error
+	if g != nil {
+		err = g.wait()
+	}
+	if err != nil {
 		r.log.Error("a grant could not be stored", "space", s.name, "peer", peer, "error", err)
 		return protocol.JoinAnswer{Code: protocol.JoinFailed}
 	}
@@ -226,7 +235,9 @@ func (s *Space) admitByTicket(peer PeerID, q protocol.JoinRequest) protocol.Join
 	if held := view.Grant(peer); held != nil && held.Ticket == id {
 		return protocol.Joined // the answer was lost
 	}
-	switch {
+	switch gone := view.Revocation(peer); {
+	case gone != nil && gone.Issued >= kept.Made: // it does not come back with a ticket that it had before
+		return protocol.JoinRevoked
 	case now > kept.Expires:
 		return protocol.JoinExpired
 	case kept.Left == 0:

@@ -88,8 +88,22 @@ func (s *Space) Revoke(ctx context.Context, peer PeerID) error {
 	if err := g.wait(); err != nil {
 		return fmt.Errorf("store a revocation in space %q: %w", s.name, err)
 	}
+	s.evictRevoked(peer)
 	r.log.Info("revoked", "space", s.name, "peer", peer)
 	return nil
+}
+
+// evictRevoked lets a node that was revoked no longer hold pruning back. While it is connected it cannot be evicted: this is called again
+// when its session has ended.
+func (s *Space) evictRevoked(peer PeerID) {
+	if s.trust == nil {
+		return
+	}
+	if v := s.permissions(); v.Rights(peer) == NoRights && v.Revocation(peer) != nil {
+		if err := s.Evict(peer); err != nil {
+			s.r.log.Debug("a node that was revoked is not evicted yet", "space", s.name, "peer", peer, "reason", err)
+		}
+	}
 }
 
 // revoker is the space key, if it is here, or else this node.

@@ -90,6 +90,7 @@ func (ses *session) run(ctx context.Context) error {
 	if err := ses.enter(); err != nil {
 		return err
 	}
+	defer s.evictRevoked(ses.conn.peer)
 	defer ses.leave()
 	s.awaitReceived()
 	ses.begin()

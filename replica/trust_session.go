@@ -182,7 +182,7 @@ func (ses *session) permit(m protocol.Message) (protocol.Message, error) {
 func ofReader(m protocol.Message) (protocol.Message, error) {
 	switch m := m.(type) {
 	case *protocol.Vectors, *protocol.Opening, *protocol.Branches, *protocol.Ack, *protocol.Level, *protocol.Refusal, *protocol.Clock, *protocol.Delta,
-		*protocol.SnapshotRequest, *protocol.RepairOpen, *protocol.RangeDigests, *protocol.RangeAnswer:
+		*protocol.SnapshotRequest, *protocol.Members, *protocol.RepairOpen, *protocol.RangeDigests, *protocol.RangeAnswer:
 		return m, nil
 	case *protocol.SnapshotOffer: // it cannot be taken up
 		return nil, nil

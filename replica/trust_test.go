@@ -288,6 +288,13 @@ func TestWhoMayOnlyReadWritesNothing(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
+		// Who has lost the answer asks again and is let in again.
+		ticket := invite(t, sa, replica.Invitation{Rights: replica.ReadRights})
+		for range 2 {
+			if again, err := b.Join(t.Context(), ticket, ""); err != nil || again != sb {
+				t.Errorf("joining again: %v", err)
+			}
+		}
 		// Greater rights come with another ticket.
 		if again := join(t, b, sa, replica.WriteRights); again != sb {
 			t.Error("joining again made another space")
@@ -303,6 +310,7 @@ func TestARevocationEndsSessions(t *testing.T) {
 		a, b, c := openNode(t, network, "a"), openNode(t, network, "b"), openNode(t, network, "c")
 		sa := create(t, a, "recipes")
 		sb, sc := join(t, b, sa, replica.WriteRights), join(t, c, sa, replica.WriteRights)
+		forMany := invite(t, sa, replica.Invitation{Rights: replica.WriteRights, Uses: 10})
 		put(t, sb, "dal")
 		eventually(t, "all have it", func() bool { return has(sa, "dal") && has(sc, "dal") })
 		if err := sa.Revoke(t.Context(), b.id.PeerID()); err != nil {
@@ -322,7 +330,11 @@ func TestARevocationEndsSessions(t *testing.T) {
 		if !has(sb, "dal") {
 			t.Error("b lost what it had")
 		}
-		// It can be invited again.
+		if _, err := b.Join(t.Context(), forMany, ""); !errors.Is(err, replica.ErrTicket) || !strings.Contains(err.Error(), "revoked") {
+			t.Errorf("b comes back with an old ticket: %v", err)
+		}
+		// It can be invited again, and does not come back with what it had.
+		<-time.After(time.Second)
 		join(t, b, sa, replica.ReadRights)
 		eventually(t, "b has it", func() bool { return has(sb, "secret") })
 	})

@@ -21,6 +21,8 @@ type app struct {
 	cfg    *config.Effective // nil until prepare
 	log    *slog.Logger
 	json   bool // asked for by flags, before the settings are known
+
+	passphrases passphrases
 }
 
 type appKey struct{}

@@ -34,6 +34,10 @@
 //	status            node.Status
 //	peers             node.Peer, a line for each
 //	id                {"peer_id", "dir"}
+//	space create, ls  node.Space, a line for each
+//	invite, invite ls node.Ticket, a line for each
+//	join              node.Space
+//	members, revoke   node.Permission, a line for each
 //	doctor            node.Report, a line for each space
 //	config print      {"name", "values", "source", "where"}, a line for each
 //	version           {"version", "go", "platform"}

@@ -31,7 +31,7 @@ const exitCodesHelp = `Exit codes:
   1    an error, as a document that does not exist
   2    wrong usage: command line, environment or configuration file
   3    done in part (records were skipped), or offline (no peer has the change yet)
-  4    refused: permission, a read-only store, a newer store format, a clock that is ahead
+  4    refused: permission, a ticket that is no good, a wrong passphrase, a read-only store, a newer store format, a clock that is ahead
   5    the store is damaged
   6    the store is in use by another process that does not serve it
   7    the disk is full
@@ -90,7 +90,7 @@ func exitCode(err error) int {
 		return exitPartial
 	}
 	switch node.Code(err) {
-	case "read_only", "permission", "newer_format", "clock":
+	case "read_only", "permission", "newer_format", "clock", "ticket", "locked_key":
 		return exitRefused
 	case "request":
 		return exitUsage

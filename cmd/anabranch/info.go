@@ -1,9 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -61,25 +62,22 @@ directory, which is made if there is none yet.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a := appOf(cmd)
-			id, err := ensureIdentity(a.cfg.Dir())
+			peer, err := quicnet.IdentityOf(a.cfg.Dir()) // for which the passphrase is not needed
+			if errors.Is(err, fs.ErrNotExist) {
+				var id quicnet.Identity
+				id, err = a.ensureIdentity()
+				peer = id.PeerID()
+			}
 			if err != nil {
 				return err
 			}
 			out := struct {
 				PeerID string `json:"peer_id"`
 				Dir    string `json:"dir"`
-			}{id.PeerID().String(), a.cfg.Dir()}
+			}{peer.String(), a.cfg.Dir()}
 			return a.print(out, func(w io.Writer) { fmt.Fprintln(w, out.PeerID) })
 		},
 	}
-}
-
-// ensureIdentity reads the identity of the store directory, and makes both if they do not exist.
-func ensureIdentity(dir string) (quicnet.Identity, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return quicnet.Identity{}, err
-	}
-	return quicnet.LoadOrCreateIdentity(dir)
 }
 
 func newConfigCommand() *cobra.Command {

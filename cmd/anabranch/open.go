@@ -77,7 +77,10 @@ func (a *app) replicaConfig(dir string) replica.Config {
 	if a.cfg.Text("sync") == "interval" {
 		c.Sync = replica.SyncInterval
 	}
-	c.Now = a.wallClock()
+	c.Now, c.SpaceKeys = a.wallClock(), a.spaceKeys()
+	if id := a.storedIdentity(); id != nil {
+		c.Identity = id
+	}
 	if offset := a.cfg.Duration("clock-offset"); offset != 0 {
 		a.log.Warn("the clock is wrong on purpose: unset ANABRANCH_CLOCK_OFFSET", "offset", offset)
 	}
@@ -103,7 +106,7 @@ func storeExists(dir string) bool {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case "anabranch.toml", "LOCK", control.SocketName, quicnet.IdentityFile, importsDir:
+		case "anabranch.toml", "LOCK", control.SocketName, quicnet.IdentityFile, replica.KeysDir, importsDir:
 		default:
 			return true
 		}
@@ -113,14 +116,11 @@ func storeExists(dir string) bool {
 
 // storedPeerID returns the peer ID of the store, "" if it has none yet or it cannot be read.
 func storedPeerID(dir string) string {
-	if _, err := os.Stat(identityPath(dir)); err != nil {
-		return ""
-	}
-	id, err := quicnet.LoadOrCreateIdentity(dir)
+	id, err := quicnet.IdentityOf(dir)
 	if err != nil {
 		return ""
 	}
-	return id.PeerID().String()
+	return id.String()
 }
 
 // withNode opens the node, runs fn and closes. An error of closing a store that was written to counts.

@@ -50,7 +50,8 @@ node over a socket in the store directory.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usagef("%w: see `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddGroup(&cobra.Group{ID: groupData, Title: "Documents:"}, &cobra.Group{ID: groupNode, Title: "Node and store:"})
+	root.AddGroup(&cobra.Group{ID: groupData, Title: "Documents:"}, &cobra.Group{ID: groupTrust, Title: "Spaces and who may use them:"},
+		&cobra.Group{ID: groupNode, Title: "Node and store:"})
 	addGlobalFlags(root)
 	for _, c := range []*cobra.Command{
 		newPutCommand(), newGetCommand(), newSetCommand(), newRemoveCommand(), newIncrementCommand(), newListCommand(),
@@ -65,6 +66,12 @@ node over a socket in the store directory.
 		c.GroupID = groupNode
 		root.AddCommand(c)
 	}
+	for _, c := range []*cobra.Command{
+		newSpaceCommand(), newInviteCommand(), newJoinCommand(), newMembersCommand(), newRevokeCommand(), newPassphraseCommand(),
+	} {
+		c.GroupID = groupTrust
+		root.AddCommand(c)
+	}
 	for _, make := range extra {
 		root.AddCommand(make())
 	}
@@ -74,7 +81,7 @@ node over a socket in the store directory.
 // addGlobalFlags declares the settings that every command has. Those of one command are declared there, by addSettings.
 func addGlobalFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
-	for _, name := range []string{"dir", "config", "space", "output", "progress", "log-level", "log-format", "lock-wait"} {
+	for _, name := range []string{"dir", "config", "space", "output", "progress", "log-level", "log-format", "lock-wait", "passphrase-file"} {
 		s, _ := config.Lookup(name)
 		doc := s.Doc
 		switch {

@@ -60,7 +60,7 @@ func (a *app) serve(ctx context.Context) error {
 			served = errors.Join(a.alreadyServed(ctx, c), c.Close())
 			return nil
 		}
-		r, err = a.openReplica(dir)
+		r, err = a.openReplica(dir, a.cfg.Text("listen"))
 		return err
 	})
 	if err = errors.Join(err, served); err != nil {
@@ -103,14 +103,14 @@ func (a *app) serveNode(ctx context.Context, local node.Node, watching adminList
 	return errors.Join(err, watching.stop(closing), server.Shutdown(closing))
 }
 
-// openReplica opens the store with the network.
-func (a *app) openReplica(dir string) (*replica.Replica, error) {
-	id, err := ensureIdentity(dir)
+// openReplica opens the store with the network. Without an address to listen on it only dials.
+func (a *app) openReplica(dir, listen string) (*replica.Replica, error) {
+	id, err := a.ensureIdentity()
 	if err != nil {
 		return nil, err
 	}
 	allowed := a.cfg.Allowed()
-	network := quicnet.Config{Identity: id, Listen: a.cfg.Text("listen"), Logger: a.log, Version: version(), Now: a.wallClock()}
+	network := quicnet.Config{Identity: id, Listen: listen, Logger: a.log, Version: version(), Now: a.wallClock()}
 	if a.cfg.Bool("insecure-allow-any") {
 		network.InsecureAllowAny = true
 	} else {
@@ -121,7 +121,7 @@ func (a *app) openReplica(dir string) (*replica.Replica, error) {
 		return nil, fmt.Errorf("listen on %s: %w", network.Listen, err)
 	}
 	c := a.replicaConfig(dir)
-	c.Transport, c.Peers = transport, a.cfg.Peers()
+	c.Transport, c.Identity, c.Peers = transport, id, a.cfg.Peers()
 	c.Degree, c.MaxPeers = a.cfg.Number("degree"), a.cfg.Number("max-peers")
 	r, err := replica.Open(c)
 	if err != nil {
@@ -160,7 +160,7 @@ func (a *app) announce(ctx context.Context, local node.Node, watching adminListe
 		case a.cfg.Bool("insecure-allow-any"):
 			fmt.Fprintln(w, "Allowed    ANY PEER that can reach the port (--insecure-allow-any)")
 		case n == 0:
-			fmt.Fprintln(w, "Allowed    no peer yet: restart with --allow and the ID that `anabranch id` prints there")
+			fmt.Fprintln(w, "Allowed    no peer but those that `anabranch invite` lets in; --allow lists others")
 		default:
 			fmt.Fprintf(w, "Allowed    %s\n", list(int64(n), "peer", "peers"))
 		}

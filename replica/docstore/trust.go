@@ -105,13 +105,14 @@ func Statements(r store.Snapshot, space uint32) ([]grant.Statement, error) {
 type Ticket struct {
 	Key     [32]byte // the public half of its key
 	Rights  grant.Rights
+	Made    grant.Millis
 	Expires grant.Millis // of the ticket
 	Until   grant.Millis // of the grants that it leads to; zero: they have no end
 	Uses    uint16       // that were given
 	Left    uint16       // that are left
 }
 
-const ticketBytes = 32 + 1 + 8 + 8 + 2 + 2
+const ticketBytes = 32 + 1 + 8 + 8 + 8 + 2 + 2
 
 func ticketKey(space uint32, id grant.TicketID) []byte {
 	return append(spaceKey(kindTicket, space, len(id)), id[:]...)
@@ -123,6 +124,7 @@ func PutTicket(b *store.Batch, space uint32, t Ticket) {
 	v := slices.Grow(make([]byte, 4), ticketBytes)
 	v = append(v, t.Key[:]...)
 	v = append(v, byte(t.Rights))
+	v = binary.BigEndian.AppendUint64(v, uint64(t.Made))
 	v = binary.BigEndian.AppendUint64(v, uint64(t.Expires))
 	v = binary.BigEndian.AppendUint64(v, uint64(t.Until))
 	v = binary.BigEndian.AppendUint16(v, t.Uses)
@@ -149,8 +151,8 @@ func Tickets(r store.Snapshot, space uint32) (map[grant.TicketID]Ticket, error) 
 			return nil, fmt.Errorf("%w: a ticket of space %d has %d bytes", ErrCorrupt, space, len(b))
 		}
 		t := Ticket{
-			Rights: grant.Rights(b[32]), Expires: grant.Millis(binary.BigEndian.Uint64(b[33:])), Until: grant.Millis(binary.BigEndian.Uint64(b[41:])),
-			Uses: binary.BigEndian.Uint16(b[49:]), Left: binary.BigEndian.Uint16(b[51:]),
+			Rights: grant.Rights(b[32]), Made: grant.Millis(binary.BigEndian.Uint64(b[33:])), Expires: grant.Millis(binary.BigEndian.Uint64(b[41:])),
+			Until: grant.Millis(binary.BigEndian.Uint64(b[49:])), Uses: binary.BigEndian.Uint16(b[57:]), Left: binary.BigEndian.Uint16(b[59:]),
 		}
 		copy(t.Key[:], b)
 		tickets[grant.TicketOf(t.Key)] = t

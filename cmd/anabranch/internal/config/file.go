@@ -20,6 +20,7 @@ type file struct {
 	Discover         *bool    `toml:"discover"`
 	Degree           *int     `toml:"degree"`
 	MaxPeers         *int     `toml:"max_peers"`
+	PassphraseFile   *string  `toml:"passphrase_file"`
 	Sync             *string  `toml:"sync"`
 	SyncInterval     *string  `toml:"sync_interval"`
 	MaxDrift         *string  `toml:"max_drift"`
@@ -39,7 +40,7 @@ type file struct {
 func (f *file) texts() map[string][]string {
 	texts := map[string][]string{"peer": f.Peer, "allow": f.Allow, "admin-host": f.AdminHost}
 	for name, s := range map[string]*string{
-		"space": f.Space, "listen": f.Listen, "sync": f.Sync, "sync-interval": f.SyncInterval, "max-drift": f.MaxDrift,
+		"space": f.Space, "listen": f.Listen, "passphrase-file": f.PassphraseFile, "sync": f.Sync, "sync-interval": f.SyncInterval, "max-drift": f.MaxDrift,
 		"max-offline": f.MaxOffline, "prune-delay": f.PruneDelay, "admin": f.Admin,
 		"lock-wait": f.LockWait, "output": f.Output, "progress": f.Progress, "log-level": f.LogLevel, "log-format": f.LogFormat,
 	} {

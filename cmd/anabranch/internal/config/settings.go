@@ -59,6 +59,7 @@ var Settings = []Setting{
 	{Name: "discover", Doc: "announce the node on the local network, and look for listed ones there", Bool: true, Default: "false", check: checkBool},
 	{Name: "degree", Doc: "how many peers to keep connected with, of those that are heard of; 0: only --peer", Default: "4", check: checkCount},
 	{Name: "max-peers", Doc: "how many connections to keep at most, where both sides have others; 0: 2 more than twice the degree", Default: "0", check: checkCount},
+	{Name: "passphrase-file", Doc: "a file whose first line is the passphrase of the private keys", check: notEmpty},
 	{Name: "sync", Doc: "when a write is durable: always (before it is acknowledged) or interval", Default: "always", check: oneOf("always", "interval")},
 	{Name: "sync-interval", Doc: "how long a write may wait for the disk with sync interval", Default: "100ms", check: checkInterval},
 	{Name: "max-drift", Doc: "how far ahead of the local clock a peer's may be", Default: "1m0s", check: checkInterval},

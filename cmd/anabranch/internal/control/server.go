@@ -35,6 +35,7 @@ func NewServer(n node.Node) *Server {
 	mux.HandleFunc("POST /v1/settle", s.settle)
 	mux.HandleFunc("POST /v1/evict", s.evict)
 	mux.HandleFunc("GET /v1/backup", s.backup)
+	s.trustRoutes(mux)
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("POST /v1/verify", s.verify)
 	s.http = http.Server{

@@ -11,6 +11,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/backup"
+	"github.com/anabranch-db/anabranch/replica/keyfile"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
 
@@ -45,6 +46,11 @@ var codes = []struct {
 	{"newer_format", store.ErrNewerFormat},
 	{"read_only", store.ErrReadOnly},
 	{"read_only", syscall.EROFS},
+	{"permission", replica.ErrPermission},
+	{"ticket", replica.ErrTicket},
+	{"space_exists", replica.ErrSpaceExists},
+	{"locked_key", keyfile.ErrLocked},
+	{"locked_key", keyfile.ErrPassphrase},
 	{"permission", fs.ErrPermission},
 	{"limit", crdt.ErrLimit},
 	{"invalid_key", crdt.ErrKey},

@@ -41,6 +41,9 @@ func NewLocal(c LocalConfig) *Local {
 
 // existing returns a space for reading, which must not make it.
 func (l *Local) existing(name string) (*replica.Space, error) {
+	if _, err := replica.ParseSpaceID(name); err == nil {
+		return l.r.Space(name) // which makes none of that name
+	}
 	for _, s := range l.r.Spaces() {
 		if s == name {
 			return l.r.Space(name)

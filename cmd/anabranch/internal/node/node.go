@@ -27,6 +27,7 @@ type Node interface {
 	Evict(ctx context.Context, space, peer string) (Member, error)
 	Inbox
 	Archive
+	Trust
 	Close() error
 }
 
