@@ -56,6 +56,7 @@ type Replica struct {
 
 	wake      chan struct{} // for the committer; holds one
 	committed chan struct{} // closed when the committer has ended
+	large     chan struct{} // holds one for each large frame that is being taken
 	repairing chan struct{} // held while something reads or merges for a repair
 	peers     peerTable
 	clocks    atomic.Pointer[clockView] // nil while no peer is connected
@@ -88,7 +89,7 @@ func openWith(cfg Config, st store.Store, anchor string) (*Replica, error) {
 		cfg: cfg, log: cfg.Logger, store: st, anchor: anchor,
 		spaces: make(map[string]*Space), byNumber: make(map[uint32]*Space), owned: make(map[SpaceID]*Space), keys: cfg.spaceKeys(),
 		group: newGroup(), wake: make(chan struct{}, 1), committed: make(chan struct{}),
-		repairing: make(chan struct{}, 1), meter: newMeter(),
+		large: make(chan struct{}, largeFrames), repairing: make(chan struct{}, 1), meter: newMeter(),
 	}
 	r.roomy = sync.NewCond(&r.mu)
 	if err := r.load(); err != nil {

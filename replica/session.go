@@ -25,12 +25,13 @@ type session struct {
 	began  time.Time
 	left   chan struct{} // closed when the session is over
 
-	mu     sync.Mutex
-	proto  *protocol.Session
-	repair repairState
-	jobs   chan struct{} // for doRepairs; holds one
-	heard  bool          // what the peer opened the session with was noted
-	owned  uint64        // the version of the notes that the state machine knows
+	mu        sync.Mutex
+	proto     *protocol.Session
+	repair    repairState
+	jobs      chan struct{} // for doRepairs; holds one
+	refusedAt time.Time     // when a refusal was logged last; for the reader alone
+	heard     bool          // what the peer opened the session with was noted
+	owned     uint64        // the version of the notes that the state machine knows
 
 	inbox   sync.Mutex // guards what follows; held for moments only, so that a commit never waits for a peer
 	state   protocol.State
@@ -277,38 +278,53 @@ func (ses *session) receive() error {
 			}
 			return err
 		}
-		frame = append([]byte(nil), frame...) // the message and the live cache keep it
-		m, err := ses.space.r.cfg.Transport.Unmarshal(frame)
-		if err != nil {
-			return fmt.Errorf("%w: %w", docstore.ErrMalformed, err)
-		}
-		if m == nil {
-			continue // of a newer minor version
-		}
-		if g, ok := m.(*protocol.Grants); ok {
-			if err := ses.receiveGrants(g); err != nil {
-				return err
-			}
-			continue
-		}
-		if m, err = ses.permit(m); m == nil || err != nil {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		ses.mu.Lock()
-		ses.takeAdvice()
-		step, err := ses.proto.Receive(m)
-		ses.hear()
-		ses.mu.Unlock()
-		if err != nil {
-			return fmt.Errorf("%w: %w", docstore.ErrMalformed, err)
-		}
-		if err := ses.do(step, frame); err != nil {
+		if err := ses.take(frame); err != nil {
 			return err
 		}
 	}
+}
+
+// largeFrame is from what size on a frame is taken in turn with those of other sessions: parsed and unpacked it may be much larger, and
+// a crowd of peers could fill the memory with what is needed for moments.
+const (
+	largeFrame  = 16 << 10
+	largeFrames = 2 // at once
+)
+
+// take merges, or takes note of, one frame.
+func (ses *session) take(frame []byte) error {
+	r := ses.space.r
+	if len(frame) >= largeFrame {
+		select {
+		case r.large <- struct{}{}:
+			defer func() { <-r.large }()
+		case <-r.ctx.Done():
+			return ErrClosed
+		}
+	}
+	frame = append([]byte(nil), frame...) // the message and the live cache keep it
+	m, err := r.cfg.Transport.Unmarshal(frame)
+	if err != nil {
+		return fmt.Errorf("%w: %w", docstore.ErrMalformed, err)
+	}
+	if m == nil {
+		return nil // of a newer minor version
+	}
+	if g, ok := m.(*protocol.Grants); ok {
+		return ses.receiveGrants(g)
+	}
+	if m, err = ses.permit(m); m == nil || err != nil {
+		return err
+	}
+	ses.mu.Lock()
+	ses.takeAdvice()
+	step, err := ses.proto.Receive(m)
+	ses.hear()
+	ses.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("%w: %w", docstore.ErrMalformed, err)
+	}
+	return ses.do(step, frame)
 }
 
 // do does what a step asks for, in the order of its fields.

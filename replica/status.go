@@ -67,12 +67,18 @@ func (ses *session) noteError(err error) {
 	st.lastError, st.errorAt = err.Error(), s.r.cfg.Now()
 }
 
+// refusalLogEvery is how often at most a session logs what its peer refuses.
+const refusalLogEvery = 5 * time.Second
+
 func (ses *session) noteRefused(m *protocol.Refusal) {
 	ses.space.r.meter.refuse(refusedByPeer, m.Code)
 	if m.Code == protocol.RefusedGap {
 		return // mended by sending again
 	}
-	ses.space.r.log.Warn("a peer refused writes", "space", ses.space.name, "peer", ses.conn.peer, "origin", m.Origin, "code", m.Code, "reason", m.Text)
+	if time.Since(ses.refusedAt) > refusalLogEvery { // a peer can refuse as often as it likes
+		ses.refusedAt = time.Now()
+		ses.space.r.log.Warn("a peer refused writes", "space", ses.space.name, "peer", ses.conn.peer, "origin", m.Origin, "code", m.Code, "reason", m.Text)
+	}
 	ses.noteError(fmt.Errorf("the peer refused writes of replica %s (%s): %s", m.Origin, m.Code, m.Text))
 }
 

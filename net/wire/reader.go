@@ -63,7 +63,7 @@ func (r *Reader) fill(n int) error {
 	r.compact()
 	for len(r.buf) < n {
 		if len(r.buf) == cap(r.buf) {
-			grown := make([]byte, len(r.buf), max(readChunk, min(2*cap(r.buf), n)))
+			grown := make([]byte, len(r.buf), max(readChunk, min(4*cap(r.buf), n)))
 			copy(grown, r.buf)
 			r.buf = grown
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 )
 
@@ -148,9 +149,9 @@ func (s *Session) Receive(m Message) (Step, error) {
 	case *Branches:
 		return s.receiveBranches(m)
 	case *Delta:
-		return s.receiveDelta(m), nil
+		return s.receiveDelta(m), s.checkAcked()
 	case *Ack:
-		return s.receiveAck(m.VV), nil
+		return s.receiveAck(m.VV), s.checkAcked()
 	case *Level:
 		return s.receiveLevel(m), nil
 	case *Refusal:
@@ -187,6 +188,14 @@ func (s *Session) receiveDelta(m *Delta) Step {
 	acked := s.acked.Advance(end)
 	s.comesFrom(m.Origin)
 	return Step{Merge: m, Acked: acked}
+}
+
+// checkAcked bounds what is remembered of a peer that makes replicas up: no space has more of them.
+func (s *Session) checkAcked() error {
+	if n := s.acked.Len(); n > codec.MaxVectorEntries {
+		return &crdt.LimitError{What: "what the peer says that it holds", Size: n, Limit: codec.MaxVectorEntries, Unit: "replicas"}
+	}
+	return nil
 }
 
 func (s *Session) receiveAck(vv crdt.VersionVector) Step {
@@ -237,7 +246,7 @@ func (s *Session) receiveRefusal(m *Refusal) Step {
 		s.sent.Remove(m.Origin)
 		s.sent.Advance(crdt.Dot{Replica: m.Origin, Time: s.acked.Get(m.Origin)})
 	}
-	if m.Code == RefusedClock {
+	if m.Code == RefusedClock && s.local.VV.Get(m.Origin) > 0 { // else it cannot have been sent
 		s.held[m.Origin] = struct{}{}
 		delete(s.behind, m.Origin)
 	}
