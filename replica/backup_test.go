@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -208,5 +209,37 @@ func TestBackupOfAnEmptyStoreAndOfAMemoryStore(t *testing.T) {
 		if spaces := open(t, replica.Config{Dir: dir}).Spaces(); len(spaces) > 0 {
 			t.Errorf("spaces %q", spaces)
 		}
+	}
+}
+
+// The files of a node are in the backup, or stay when its store is replaced; those of the backup win.
+func TestKeysComeFromTheBackupOrStay(t *testing.T) {
+	r := open(t, replica.Config{})
+	b := backUp(t, r, map[string][]byte{"identity.pem": []byte("of the backup"), "keys/one.pem": []byte("of the backup")})
+	dir := filepath.Join(t.TempDir(), "store")
+	restore(t, b, replica.RestoreOptions{Dir: dir})
+	for _, name := range []string{"identity.pem", "keys/two.pem", "anabranch.toml"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("of the directory"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := restore(t, b, replica.RestoreOptions{Dir: dir, Replace: true, Keep: []string{"identity.pem", "anabranch.toml", "keys/", "none/"}})
+	if want := []string{"anabranch.toml", "identity.pem", "keys/one.pem", "keys/two.pem"}; !slices.Equal(done.Files, want) {
+		t.Errorf("files %q, want %q", done.Files, want)
+	}
+	for name, want := range map[string]string{
+		"identity.pem": "of the backup", "keys/one.pem": "of the backup", "keys/two.pem": "of the directory", "anabranch.toml": "of the directory",
+	} {
+		path := filepath.Join(dir, name)
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v, want %q", name, got, err, want)
+		}
+		if fi, err := os.Stat(path); err != nil || fi.Mode() != 0o600 {
+			t.Errorf("%s has mode %v, %v", name, fi.Mode(), err)
+		}
+	}
+	if fi, err := os.Stat(filepath.Join(dir, "keys")); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("the directory of the keys has mode %v, %v", fi.Mode(), err)
 	}
 }

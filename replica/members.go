@@ -133,8 +133,8 @@ type HeldBack struct {
 // maxSought bounds the replicas whose logs are looked at for the oldest change that somebody lacks.
 const maxSought = 256
 
-// stability is called with a snapshot of about now.
-func (s *Space) stability(snap store.Snapshot, vv, stable crdt.VersionVector) (Stability, error) {
+// stability is called with a snapshot of about now. It counts what waits up to limit.
+func (s *Space) stability(snap store.Snapshot, vv, stable crdt.VersionVector, limit int64) (Stability, error) {
 	out := Stability{Members: s.Members()}
 	for _, m := range out.Members {
 		if !m.Counts || !m.Lacks {
@@ -154,7 +154,7 @@ func (s *Space) stability(snap store.Snapshot, vv, stable crdt.VersionVector) (S
 	}
 	if err == nil {
 		s.r.mu.Lock()
-		out.Waiting, err = s.state.Unpruned(snap, MaxCounted)
+		out.Waiting, err = s.state.Unpruned(snap, limit)
 		s.r.mu.Unlock()
 	}
 	return out, err

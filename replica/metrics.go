@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
-	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -36,11 +35,6 @@ type Metrics struct {
 type SpaceMetrics struct {
 	SpaceStatus
 	Sessions int
-	// Members are the other nodes that keep a replica, and Counting those of them without which nothing is forgotten.
-	Members  int
-	Counting int
-	// StableAge is how long ago the oldest change was made that not every member is known to have; 0 if there is none.
-	StableAge time.Duration
 	// Lag is, for each of SpaceStatus.Peers, how long ago the oldest change was made that the peer has not acknowledged.
 	Lag []time.Duration
 }
@@ -152,7 +146,7 @@ func (m *meter) readRefused() []Refused {
 	return all
 }
 
-// maxMetricsCounted bounds the counting of what peers lack, which SpaceStatus does up to MaxCounted: metrics are asked for each few seconds.
+// maxMetricsCounted bounds the counting that SpaceStatus does up to MaxCounted: metrics are asked for each few seconds.
 const maxMetricsCounted = 10_000
 
 // Metrics returns the numbers of the replica. Cost: for each space and peer, counting what the peer lacks, up to 10,000.
@@ -200,17 +194,8 @@ func (s *Space) metrics(ctx context.Context) (SpaceMetrics, error) {
 		acked[i] = member.VV
 	}
 	s.mu.Unlock()
-	for _, member := range s.Members() {
-		m.Members++
-		if member.Counts {
-			m.Counting++
-		}
-	}
 	now := s.r.cfg.Now()
 	err = s.view(ctx, func(snap store.Snapshot) error {
-		if m.StableAge, err = ageBeyond(snap, s.number, st.Vector, st.Stable, now); err != nil {
-			return err
-		}
 		for i := range st.Peers {
 			lag, err := ageBeyond(snap, s.number, st.Vector, acked[i], now)
 			if err != nil {
@@ -225,22 +210,9 @@ func (s *Space) metrics(ctx context.Context) (SpaceMetrics, error) {
 
 // ageBeyond returns how old the oldest change is that the log has beyond a vector.
 func ageBeyond(snap store.Snapshot, space uint32, vv, has crdt.VersionVector, now time.Time) (time.Duration, error) {
-	oldest := hlc.Time(0)
-	for d := range vv.All() {
-		from := has.Get(d.Replica)
-		if from >= d.Time {
-			continue
-		}
-		t, ok, err := docstore.FirstInLog(snap, space, crdt.Dot{Replica: d.Replica, Time: from}, d)
-		if err != nil {
-			return 0, err
-		}
-		if ok && (oldest == 0 || t < oldest) {
-			oldest = t
-		}
-	}
-	if oldest == 0 {
-		return 0, nil
+	oldest, ok, err := docstore.Oldest(snap, space, has, vv, maxSought)
+	if err != nil || !ok {
+		return 0, err
 	}
 	return max(now.Sub(oldest.Wall()), 0), nil
 }

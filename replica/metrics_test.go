@@ -59,8 +59,8 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 		t.Fatalf("spaces %+v", m.Spaces)
 	}
 	s := m.Spaces[0]
-	if len(s.Peers) != 1 || s.Peers[0].Pending != 1 || s.Lag[0] <= 0 || s.StableAge <= 0 {
-		t.Errorf("the peer lacks %+v, for %v; stable age %v", s.Peers, s.Lag, s.StableAge)
+	if len(s.Peers) != 1 || s.Peers[0].Pending != 1 || s.Lag[0] <= 0 || s.Stability.Age <= 0 {
+		t.Errorf("the peer lacks %+v, for %v; stable age %v", s.Peers, s.Lag, s.Stability.Age)
 	}
 	p.network.Heal()
 	p.level(t)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anabranch-db/anabranch/replica/backup"
@@ -29,7 +30,7 @@ type RestoreOptions struct {
 	Dir string
 	// Replace moves a directory that is not empty aside, and takes over the files that Keep names, unless the backup has them.
 	Replace bool
-	Keep    []string
+	Keep    []string // with slashes; a name that ends with one is a directory, of which all files are meant
 	// Progress, if not nil, is called now and then.
 	Progress func(entries, bytes int64)
 	// Logger takes what the store reports; nil: nothing.
@@ -85,7 +86,7 @@ func Restore(ctx context.Context, r io.Reader, o RestoreOptions) (done Restored,
 		}
 	}
 	for name, content := range files {
-		if err := writeNewFile(filepath.Join(building, name), content); err != nil {
+		if err := writeNewFile(filepath.Join(building, filepath.FromSlash(name)), content); err != nil {
 			return done, err
 		}
 		done.Files = append(done.Files, name)
@@ -168,23 +169,37 @@ func compareSpaces(st store.Store, h backup.Header) error {
 // carryOver adds files of the former directory that the backup lacks.
 func carryOver(o RestoreOptions, files map[string][]byte) error {
 	for _, name := range o.Keep {
-		if _, ok := files[name]; ok {
-			continue
+		names := []string{name}
+		if strings.HasSuffix(name, "/") {
+			entries, err := os.ReadDir(filepath.Join(o.Dir, filepath.FromSlash(name)))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			names = names[:0]
+			for _, e := range entries {
+				names = append(names, name+e.Name())
+			}
 		}
-		content, err := os.ReadFile(filepath.Join(o.Dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		for _, name := range names {
+			if _, ok := files[name]; ok {
+				continue
+			}
+			content, err := os.ReadFile(filepath.Join(o.Dir, filepath.FromSlash(name)))
+			if err == nil {
+				files[name] = content
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
-		files[name] = content
 	}
 	return nil
 }
 
 // writeNewFile writes a file that must not be there, so that no file of the store is replaced.
 func writeNewFile(path string, content []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -195,7 +210,7 @@ func writeNewFile(path string, content []byte) error {
 
 // activate gives the new directory its name. The former one is moved aside first, while nobody has it open.
 func activate(building, dir string, occupied bool) (moved string, err error) {
-	if err := syncDir(building); err != nil {
+	if err := syncTree(building); err != nil {
 		return "", err
 	}
 	dir = filepath.Clean(dir)
@@ -216,6 +231,16 @@ func activate(building, dir string, occupied bool) (moved string, err error) {
 		return "", err
 	}
 	return moved, syncDir(filepath.Dir(dir))
+}
+
+// syncTree makes the names in a directory, and in those in it, durable.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return syncDir(path)
+	})
 }
 
 func syncDir(dir string) error {

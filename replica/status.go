@@ -227,7 +227,7 @@ func (s *Space) statusUpTo(ctx context.Context, limit int64) (SpaceStatus, error
 			st.Peers = append(st.Peers, ps)
 		}
 		var err error
-		st.Stability, err = s.stability(snap, st.Vector, st.Stable)
+		st.Stability, err = s.stability(snap, st.Vector, st.Stable, limit)
 		return err
 	})
 	slices.SortFunc(st.Peers, func(a, b PeerSpaceStatus) int { return bytes.Compare(a.Peer[:], b.Peer[:]) })

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +35,7 @@ makes a new one. With it, whoever has the file can pass for this node.`,
 		Args: arguments(1, 1, "FILE or -"),
 	}
 	o := node.BackupOptions{}
-	cmd.Flags().BoolVar(&o.Secrets, "with-identity", false, "put the node's private key into it as well")
+	cmd.Flags().BoolVar(&o.Secrets, "with-identity", false, "put the private keys of the node and of its spaces into it as well")
 	force := cmd.Flags().Bool("force", false, "replace a file of that name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a := appOf(cmd)
@@ -146,7 +145,7 @@ func printBackup(w io.Writer, what string, b node.Backup) {
 	}
 	keys := "no key"
 	if len(b.Files) > 0 {
-		keys = "with " + strings.Join(b.Files, ", ") + ": keep it secret"
+		keys = "with " + list(int64(len(b.Files)), "key", "keys") + ": keep it secret"
 	}
 	fmt.Fprintf(w, "%s: %s in %s, %s, of %s, %s\n", what, list(documents, "document", "documents"), list(int64(len(b.Spaces)), "space", "spaces"),
 		bytesText(b.Size), b.Created.Local().Format(time.DateTime), keys)
@@ -157,7 +156,7 @@ func newRestoreCommand() *cobra.Command {
 		Use:   "restore FILE|-",
 		Short: "Make a store of a backup",
 		Long: `Make a store of a backup, in the directory that --dir names. It is built beside it, checked as a whole, and only then gets
-its name. A directory that is not empty is refused; with --replace it is kept under another name, and its identity and settings are
+its name. A directory that is not empty is refused; with --replace it is kept under another name, and its identity, keys and settings are
 taken over unless the backup has its own.
 
 The restored node writes under a new replica ID, and gets from its peers what was written after the backup, its own writes included. Never run it

@@ -186,6 +186,8 @@ func TestForgedBlocksAreRefused(t *testing.T) {
 		"a key beyond the block":  func(w *Writer) error { return w.block(blockEntries, []byte("\x7fb")) },
 		"a length without end":    func(w *Writer) error { return w.block(blockEntries, bytes.Repeat([]byte{0xff}, 20)) },
 		"a file elsewhere":        func(w *Writer) error { return w.block(blockFile, []byte("\x0b../../passwd")) },
+		"a file further down":     func(w *Writer) error { return w.block(blockFile, []byte("\x05a/b/c")) },
+		"a file above":            func(w *Writer) error { return w.block(blockFile, []byte("\x05keys/")) },
 		"a hidden file":           func(w *Writer) error { return w.block(blockFile, []byte("\x02.x")) },
 		"a file without a name":   func(w *Writer) error { return w.block(blockFile, nil) },
 		"a trailer too early":     func(w *Writer) error { return w.block(blockTrailer, make([]byte, trailerBytes)) },

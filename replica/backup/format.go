@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strings"
 	"time"
 
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -42,7 +43,8 @@ const (
 	maxRawBytes   = blockBytes + maxEntryBytes
 	maxFileName   = 255
 	maxFileBytes  = 1 << 20
-	maxFiles      = 64
+	maxFiles      = 8 << 10
+	maxAllFiles   = 16 << 20 // bytes of all of them
 	trailerBytes  = 8 + 8 + 32
 )
 
@@ -76,15 +78,22 @@ type Summary struct {
 	SHA256  string `json:"sha256"` // of all but the last block, as that has it
 }
 
-// CheckFileName reports whether a backup can hold a file of that name: one that names a file in a directory and nothing else.
+// CheckFileName reports whether a backup can hold a file of that name: one in the store's directory, or in a directory in that, and nothing
+// else. Parts are separated by a slash.
 func CheckFileName(name string) error {
-	ok := name != "" && len(name) <= maxFileName && name[0] != '.'
-	for i := range len(name) {
-		c := name[i]
-		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_')
-	}
-	if !ok {
+	dir, file, found := strings.Cut(name, "/")
+	if len(name) > maxFileName || !isPlainName(dir) || found && !isPlainName(file) {
 		return fmt.Errorf("%w: file name %.60q", ErrDamaged, name)
 	}
 	return nil
+}
+
+func isPlainName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return name != "" && name[0] != '.'
 }

@@ -28,6 +28,7 @@ type Reader struct {
 	sum     Summary
 	blocks  int64
 	files   int
+	bytes   int // of files
 }
 
 // Visitor takes what a backup holds. Slices are valid during the call only. An error ends the reading.
@@ -156,7 +157,8 @@ func (b *Reader) file(payload []byte, v Visitor) error {
 		return b.damaged("it holds no file, or holds one in the wrong place")
 	}
 	name, content := string(payload[n:n+int(size)]), payload[n+int(size):]
-	if b.files++; b.files > maxFiles || len(content) > maxFileBytes {
+	b.files, b.bytes = b.files+1, b.bytes+len(content)
+	if b.files > maxFiles || len(content) > maxFileBytes || b.bytes > maxAllFiles {
 		return b.damaged("file %q of %d bytes, the %dth", name, len(content), b.files)
 	}
 	if err := CheckFileName(name); err != nil {

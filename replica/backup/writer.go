@@ -22,6 +22,7 @@ type Writer struct {
 	packed  []byte
 	last    []byte // key
 	files   int
+	bytes   int // of files
 	sum     Summary
 }
 
@@ -70,8 +71,9 @@ func (b *Writer) AddFile(name string, content []byte) error {
 	if err := CheckFileName(name); err != nil {
 		return err
 	}
-	if b.files++; b.files > maxFiles || len(content) > maxFileBytes || b.sum.Entries > 0 {
-		return fmt.Errorf("write the backup: file %s: at most %d files of %d bytes, before the entries", name, maxFiles, maxFileBytes)
+	b.files, b.bytes = b.files+1, b.bytes+len(content)
+	if b.files > maxFiles || len(content) > maxFileBytes || b.bytes > maxAllFiles || b.sum.Entries > 0 {
+		return fmt.Errorf("write the backup: file %s: at most %d files of %d bytes, %d together, before the entries", name, maxFiles, maxFileBytes, maxAllFiles)
 	}
 	payload := append(binary.AppendUvarint(nil, uint64(len(name))), name...)
 	return b.block(blockFile, append(payload, content...))

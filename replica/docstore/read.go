@@ -6,7 +6,6 @@ import (
 	"iter"
 
 	"github.com/anabranch-db/anabranch/crdt"
-	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
 
@@ -139,18 +138,6 @@ func Floor(r store.Snapshot, space uint32) (uint64, error) {
 	s := &Space{number: space}
 	err := s.loadMeta(r)
 	return s.floor, err
-}
-
-// FirstInLog returns the time of the first log entry of one replica in (from, to].
-func FirstInLog(r store.Snapshot, space uint32, from, to crdt.Dot) (at hlc.Time, ok bool, err error) {
-	for k, err := range r.Keys(logPrefix(space, from.Replica, from.Time+1), after(logPrefix(space, to.Replica, to.Time))) {
-		if err != nil {
-			return 0, false, fmt.Errorf("read the log: %w", err)
-		}
-		p, err := parseLogKey(k)
-		return p.dot.Time, err == nil, err
-	}
-	return 0, false, nil
 }
 
 // CountLog counts the log entries of one replica in (from, to], at most limit of them.

@@ -45,10 +45,12 @@ func newFake() *fake {
 				{ID: a, Connected: true, Sent: 100, Received: 200, Skew: time.Second}, {ID: b}, {Addr: "192.0.2.1:7420"},
 			},
 			Spaces: []replica.SpaceMetrics{{
-				SpaceStatus: replica.SpaceStatus{Name: "main", Documents: 7, Conflicts: 2, Conflicted: 1, Peers: []replica.PeerSpaceStatus{
+				SpaceStatus: replica.SpaceStatus{Name: "main", Documents: 7, Conflicts: 2, Conflicted: 1, Stability: replica.Stability{
+					Age: time.Minute, Waiting: 9, Members: []replica.MemberStatus{{Peer: a, Counts: true}, {Peer: b}},
+				}, Peers: []replica.PeerSpaceStatus{
 					{Peer: a, Connected: true, Level: true}, {Peer: b, Pending: 4},
 				}},
-				Sessions: 1, StableAge: time.Minute, Lag: []time.Duration{0, time.Hour},
+				Sessions: 1, Lag: []time.Duration{0, time.Hour},
 			}},
 		},
 	}
@@ -137,6 +139,7 @@ func TestMetricsHaveTheirValues(t *testing.T) {
 		"anabranch_commit_seconds_sum 0.25", "anabranch_commit_seconds_count 8", `anabranch_refused_deltas_total{by="us",reason="gap"} 3`,
 		"anabranch_store_syncs_total 8", "anabranch_peers_connected 1", "anabranch_peers_configured 2",
 		`anabranch_conflicts{space="main"} 2`, `anabranch_stable_age_seconds{space="main"} 60`,
+		`anabranch_members{space="main"} 2`, `anabranch_members_counting{space="main"} 1`, `anabranch_unpruned{space="main"} 9`,
 		`anabranch_peer_lag_seconds{peer="` + replica.PeerID{2}.Short() + `",space="main"} 3600`,
 		`anabranch_peer_level{peer="` + replica.PeerID{1}.Short() + `",space="main"} 1`,
 	} {

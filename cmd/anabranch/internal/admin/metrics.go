@@ -31,15 +31,15 @@ type collector struct {
 	source  Source
 	version string
 
-	buildInfo, ready, writable                                                                                                 metric
-	commitFailures, committing, transactions, deltas, refused, watchers                                                        metric
-	storeBytes, storeFree, storeFloor, storeSyncs                                                                              metric
-	clockOffset, clockHolding, heldSpaces                                                                                      metric
-	peersConnected, peersConfigured, peerConnected, peerSent, peerReceived, peerSkew                                           metric
-	documents, conflicts, conflicted, sessions, stableAge, replicaIDs, members, membersCounting, mismatches, repairs, repaired metric
-	damaged, peerPending, peerLag, peerLevel, peerMismatch                                                                     metric
-	commitSeconds, commitChanges                                                                                               *prometheus.Desc
-	all                                                                                                                        []*prometheus.Desc
+	buildInfo, ready, writable                                                                                                           metric
+	commitFailures, committing, transactions, deltas, refused, watchers                                                                  metric
+	storeBytes, storeFree, storeFloor, storeSyncs                                                                                        metric
+	clockOffset, clockHolding, heldSpaces                                                                                                metric
+	peersConnected, peersConfigured, peerConnected, peerSent, peerReceived, peerSkew                                                     metric
+	documents, conflicts, conflicted, sessions, stableAge, replicaIDs, unpruned, members, membersCounting, mismatches, repairs, repaired metric
+	damaged, peerPending, peerLag, peerLevel, peerMismatch                                                                               metric
+	commitSeconds, commitChanges                                                                                                         *prometheus.Desc
+	all                                                                                                                                  []*prometheus.Desc
 }
 
 func newCollector(source Source, version string) *collector {
@@ -84,6 +84,7 @@ func newCollector(source Source, version string) *collector {
 	c.conflicted = gauge("conflicted_documents", "documents that have conflicts", "space")
 	c.sessions = gauge("sessions", "exchanges going on", "space")
 	c.stableAge = gauge("stable_age_seconds", "age of the oldest change that not every member is known to have", "space")
+	c.unpruned = gauge("unpruned", "log entries that are stable and wait to be forgotten, counted up to 10000", "space")
 	c.members = gauge("members", "other nodes that keep a replica of the space", "space")
 	c.membersCounting = gauge("members_counting", "of these, those without which nothing that was removed is forgotten", "space")
 	c.replicaIDs = gauge("replica_ids", "replica IDs in the version vector", "space")
@@ -179,14 +180,15 @@ func (c *collector) putPeers(put putter, peers []replica.PeerStatus) {
 
 // spaceNumbers are what is told of a space, or of several together.
 type spaceNumbers struct {
-	name                                                            string
-	documents, conflicts, conflicted, mismatches, repairs, repaired int64
-	sessions, replicaIDs, members, counting                         int
-	stableAge                                                       time.Duration
-	damaged                                                         bool
+	name                                                                      string
+	documents, conflicts, conflicted, mismatches, repairs, repaired, unpruned int64
+	sessions, replicaIDs, members, counting                                   int
+	stableAge                                                                 time.Duration
+	damaged                                                                   bool
 }
 
 func (n *spaceNumbers) add(s replica.SpaceMetrics) {
+	counting := 0
 	n.documents += s.Documents
 	n.conflicts += s.Conflicts
 	n.conflicted += s.Conflicted
@@ -194,10 +196,16 @@ func (n *spaceNumbers) add(s replica.SpaceMetrics) {
 	n.repairs += s.Repair.Repairs
 	n.repaired += s.Repair.Documents
 	n.sessions += s.Sessions
-	n.members += s.Members
-	n.counting += s.Counting
+	n.members = max(n.members, len(s.Stability.Members))
+	for _, m := range s.Stability.Members {
+		if m.Counts {
+			counting++
+		}
+	}
+	n.counting = max(n.counting, counting)
+	n.unpruned += s.Stability.Waiting
 	n.replicaIDs = max(n.replicaIDs, s.Vector.Len())
-	n.stableAge = max(n.stableAge, s.StableAge)
+	n.stableAge = max(n.stableAge, s.Stability.Age)
 	n.damaged = n.damaged || s.Repair.Damaged
 }
 
@@ -218,6 +226,7 @@ func (c *collector) putSpaces(put putter, spaces []replica.SpaceMetrics) {
 		put(c.conflicted, float64(n.conflicted), n.name)
 		put(c.sessions, float64(n.sessions), n.name)
 		put(c.stableAge, n.stableAge.Seconds(), n.name)
+		put(c.unpruned, float64(n.unpruned), n.name)
 		put(c.members, float64(n.members), n.name)
 		put(c.membersCounting, float64(n.counting), n.name)
 		put(c.replicaIDs, float64(n.replicaIDs), n.name)

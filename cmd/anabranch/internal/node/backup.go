@@ -12,6 +12,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/backup"
+	"github.com/anabranch-db/anabranch/replica/keyfile"
 )
 
 // Archive is what a Node can be asked of backups.
@@ -37,30 +38,44 @@ type Backup struct {
 	backup.Summary
 }
 
-// secretFiles are the files of a store directory that hold keys, and keptFiles those that stay with a directory whose store is replaced.
-var (
-	secretFiles = []string{"identity.pem"}
-	keptFiles   = []string{"identity.pem", "anabranch.toml"}
-)
+// KeptFiles returns the names of the files that belong to a node and not to its store, and so stay with a directory whose store is
+// replaced. One that ends with a slash is a directory.
+func KeptFiles() []string { return []string{identityFile, "anabranch.toml", replica.KeysDir + "/"} }
 
-// KeptFiles returns the names of the files that belong to a node, not to its store.
-func KeptFiles() []string { return keptFiles }
+const identityFile = "identity.pem"
 
-// Backup writes a backup.
-func (l *Local) Backup(ctx context.Context, w io.Writer, o BackupOptions) (Backup, error) {
+// secretFiles returns the files of a store directory that hold keys: the node's, and those of the spaces that were made here.
+func secretFiles(dir string) (map[string][]byte, error) {
+	paths, err := keyfile.Dir{Path: filepath.Join(dir, replica.KeysDir)}.Files()
+	if err != nil {
+		return nil, err
+	}
 	files := make(map[string][]byte)
-	for _, name := range secretFiles {
-		if !o.Secrets {
-			break
-		}
-		content, err := os.ReadFile(filepath.Join(l.dir, name))
+	for _, path := range append(paths, filepath.Join(dir, identityFile)) {
+		content, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
+			return nil, err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return nil, err
+		}
+		files[filepath.ToSlash(name)] = content
+	}
+	return files, nil
+}
+
+// Backup writes a backup.
+func (l *Local) Backup(ctx context.Context, w io.Writer, o BackupOptions) (Backup, error) {
+	var files map[string][]byte
+	if o.Secrets {
+		var err error
+		if files, err = secretFiles(l.dir); err != nil {
 			return Backup{}, err
 		}
-		files[name] = content
 	}
 	checked := newChecker(w)
 	_, err := l.r.Backup(ctx, checked, replica.BackupOptions{Files: files, Program: l.version, Progress: o.Progress})
