@@ -5,11 +5,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/net/memnet"
 	"github.com/anabranch-db/anabranch/net/quicnet"
 	"github.com/anabranch-db/anabranch/replica"
 )
@@ -87,6 +91,97 @@ func TestReplicaThatWasLongGoneKeepsItsWritesAndBringsNothingBack(t *testing.T) 
 				t.Errorf("%s shows %s, want %s", key, got, want)
 			}
 		}
+	}
+}
+
+// A backup from before is put back, and what was deleted since is forgotten by then.
+func TestRestoredBackupGetsItsWritesBackByASnapshot(t *testing.T) {
+	network := memnet.New(1)
+	a := open(t, replica.Config{Transport: network.Node("a")})
+	sa := space(t, a)
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	openB := func(dir string) (*replica.Replica, *replica.Space) {
+		b, err := replica.Open(replica.Config{Dir: dir, Transport: network.Node("b"), Peers: []replica.Peer{{ID: memnet.ID("a"), Addr: "mem:a"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, space(t, b)
+	}
+	b, sb := openB(dir)
+	set(t, sb, "kept", "n", 1)
+	set(t, sb, "deleted", "n", 1)
+	waitLevel(t, sa, sb)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(backup, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b, sb = openB(dir)
+	set(t, sb, "kept", "n", 2)
+	set(t, sb, "late", "n", 3)
+	update(t, sb, func(tx *replica.Tx) { tx.Doc("deleted").Delete() })
+	waitLevel(t, sa, sb)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	forget(t, sa)
+
+	b, sb = openB(backup)
+	defer b.Close()
+	waitLevel(t, sa, sb)
+	set(t, sb, "after", "n", 4) // under a fresh ReplicaID
+	waitLevel(t, sa, sb)
+	for _, s := range []*replica.Space{sa, sb} {
+		mustVerify(t, s)
+		if n := s.Summary().Documents; n != 3 {
+			t.Errorf("%d documents, want 3", n)
+		}
+		for key, want := range map[string]string{"kept": "map[n:2]", "late": "map[n:3]", "after": "map[n:4]"} {
+			if got := show(t, s, key); got != want {
+				t.Errorf("%s shows %s, want %s", key, got, want)
+			}
+		}
+	}
+}
+
+// The source is gone for good in the middle, and everybody else was taking a snapshot from it: nobody waits for ever.
+func TestSourceThatIsGoneIsGivenUp(t *testing.T) {
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	network := memnet.New(1)
+	a := open(t, replica.Config{Transport: network.Node("a"), Now: now})
+	sa := space(t, a)
+	fill(t, sa, 0, 3000)
+	forget(t, sa)
+	var spaces []*replica.Space
+	for _, name := range []string{"b", "c"} {
+		peers := []replica.Peer{{ID: memnet.ID("a"), Addr: "mem:a"}, {ID: memnet.ID("b"), Addr: "mem:b"}}
+		r := open(t, replica.Config{Transport: &gated{Transport: network.Node(name), frames: 5}, Peers: peers, Now: now})
+		spaces = append(spaces, space(t, r))
+		waitSnapshot(t, spaces[len(spaces)-1], 500)
+	}
+	sb, sc := spaces[0], spaces[1]
+	set(t, sb, "b", "n", 1)
+	set(t, sc, "c", "n", 1)
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	waitLevel(t, sb, sc) // what they wrote themselves goes its way meanwhile
+	ahead.Store(int64(2 * time.Minute))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for _, s := range spaces {
+		for s.Summary().Snapshot != nil {
+			waitChange(ctx, t, s)
+			if ctx.Err() != nil {
+				t.Fatalf("it still takes a snapshot: %+v", s.Summary().Snapshot)
+			}
+		}
+		mustVerify(t, s)
 	}
 }
 

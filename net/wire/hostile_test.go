@@ -179,8 +179,8 @@ func TestBadFrames(t *testing.T) {
 		{"entries out of order", frameOf(TypeBranches, arr(1), arr(3), u(0), u(0), dots(2, 1, 1, 1)), ErrOrder},
 		{"too many branches", frameOf(TypeBranches, arr(1), arr(3*MaxBranches+3), make([]byte, 3*MaxBranches+3)), ErrTooLarge},
 
-		{"piece that ends where it begins", frameOf(TypeSnapshotPiece, arr(6), u(1), bin('a'), bin(), bin('a'), bin(), arr(0)), ErrOrder},
-		{"piece that ends before it begins", frameOf(TypeSnapshotPiece, arr(6), u(1), bin('b'), bin(), bin('a'), bin(), arr(0)), ErrOrder},
+		{"piece that ends where it begins", frameOf(TypeSnapshotPiece, arr(8), u(1), bin('a'), bin(), bin('a'), bin(), arr(0), []byte{0xc2}, dots()), ErrOrder},
+		{"piece that ends before it begins", frameOf(TypeSnapshotPiece, arr(8), u(1), bin('b'), bin(), bin('a'), bin(), arr(0), []byte{0xc2}, dots()), ErrOrder},
 		{"piece from a path without a key", frameOf(TypeSnapshotPiece, arr(6), u(1), bin(), bin('a', 0), bin('a'), bin(), arr(0)), ErrValue},
 		{"piece without documents", frameOf(TypeSnapshotPiece, arr(5), u(1), bin(), bin(), bin(), bin()), ErrTruncated},
 		{"request from a key over the limit", frameOf(TypeSnapshotRequest, arr(3), bin([]byte(long+"k")...), bin(), dots()), ErrTooLarge},

@@ -86,6 +86,10 @@ func samples() []sample {
 			State: 2, Range: protocol.Range{Lower: protocol.AfterDocument("a"), Upper: protocol.Position{Key: "b", Path: "x\x00"}},
 			Documents: []crdt.DocumentDelta{{Key: "a\x00", Cells: []byte{1}}, {Key: "b", Cells: []byte{1, 2, 3}}},
 		}},
+		{"snapshot-part", &protocol.SnapshotPiece{
+			State: 2, Range: protocol.Range{Lower: protocol.Position{Key: "b", Path: "x\x00"}, Upper: protocol.AfterDocument("b")},
+			Documents: []crdt.DocumentDelta{{Key: "b", Cells: []byte{1, 2, 3}}}, Partial: true, Spared: sampleVector(),
+		}},
 		{"snapshot-last", &protocol.SnapshotPiece{State: 2, Range: protocol.Range{Lower: protocol.Position{Key: "b", Path: "x\x00"}}}},
 		{"members", &protocol.Members{List: []protocol.MemberNews{
 			{Peer: protocol.PeerID{1, 31: 2}, Heard: 1_790_000_000_000, Direct: true},

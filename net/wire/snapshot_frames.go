@@ -8,7 +8,7 @@ import (
 // SnapshotOffer:   [stable bin].
 // SnapshotRequest: [from position, v bin].
 // SnapshotBegin:   [state uint, from position, vv bin, stable bin, horizon bin, documents uint, bytes uint].
-// SnapshotPiece:   [state uint, lower position, upper position, documents as in Delta].
+// SnapshotPiece:   [state uint, lower position, upper position, documents as in Delta, partial bool, spared bin].
 //
 // A position is two elements, as in the frames of a repair.
 
@@ -74,7 +74,7 @@ func parseSnapshotBegin(body []byte) (*protocol.SnapshotBegin, error) {
 }
 
 func appendSnapshotPiece(dst []byte, m *protocol.SnapshotPiece) ([]byte, error) {
-	e := begin(dst, TypeSnapshotPiece, 6)
+	e := begin(dst, TypeSnapshotPiece, 8)
 	e.fail("upper", checkPieceRange(m))
 	size := 0
 	for i := range m.Documents {
@@ -90,6 +90,8 @@ func appendSnapshotPiece(dst []byte, m *protocol.SnapshotPiece) ([]byte, error) 
 	e.position("lower", m.Lower)
 	e.position("upper", m.Upper)
 	e.documents(m.Documents)
+	e.bool("partial", m.Partial)
+	e.vector("spared", m.Spared)
 	return e.end()
 }
 
@@ -102,6 +104,10 @@ func parseSnapshotPiece(body []byte) (*protocol.SnapshotPiece, error) {
 	m.Upper = d.place("upper")
 	d.next("documents")
 	m.Documents = d.documents()
+	d.next("partial")
+	m.Partial = d.bool("partial")
+	d.next("spared")
+	m.Spared = d.vector("spared")
 	d.fail("upper", checkPieceRange(m))
 	return m, d.close()
 }

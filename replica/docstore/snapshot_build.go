@@ -14,6 +14,7 @@ import (
 const (
 	pieceDocuments = 512
 	pieceBytes     = 1 << 20
+	pieceCell      = 4 << 20 // with one value more it fits a frame
 )
 
 // sampleDocuments is how many documents the size of a snapshot is reckoned from.
@@ -26,8 +27,11 @@ type SnapshotReader struct {
 	space uint32
 	at    protocol.Position
 
-	// MaxDocuments and MaxBytes bound a piece, unless one cell alone comes to more. Zero: what suits the receiver.
-	MaxDocuments, MaxBytes int
+	// MaxDocuments and MaxBytes bound a piece, unless one cell alone comes to more. MaxCell bounds that: of a larger one each
+	// piece has some siblings.
+	MaxDocuments, MaxBytes, MaxCell int
+
+	parts []*protocol.SnapshotPiece // of one cell, to be sent next
 }
 
 // OpenSnapshot begins a snapshot of the state of a space in r, which it closes at the end or after an error, for a request.
@@ -50,7 +54,7 @@ func OpenSnapshot(r store.Snapshot, space uint32, q *protocol.SnapshotRequest) (
 	if protocol.ContinuesFrom(q.V, s.vv, s.stable) {
 		begin.From = q.From
 	}
-	return &SnapshotReader{store: r, space: space, at: begin.From, MaxDocuments: pieceDocuments, MaxBytes: pieceBytes}, begin, nil
+	return &SnapshotReader{store: r, space: space, at: begin.From, MaxDocuments: pieceDocuments, MaxBytes: pieceBytes, MaxCell: pieceCell}, begin, nil
 }
 
 // reckon estimates the bytes of a snapshot from its first documents.
@@ -74,6 +78,11 @@ func (r *SnapshotReader) Close() { r.store.Close() }
 
 // Next returns the next piece; after the last one it must not be called.
 func (r *SnapshotReader) Next() (*protocol.SnapshotPiece, error) {
+	if len(r.parts) > 0 {
+		p := r.parts[0]
+		r.parts = r.parts[1:]
+		return p, nil
+	}
 	b := pieceBuilder{reader: r, piece: &protocol.SnapshotPiece{Range: protocol.Range{Lower: r.at}}}
 	prefix := spaceKey(kindDocument, r.space, 0)
 	for e, err := range r.store.Scan(documentKey(r.space, r.at.Key), after(prefix)) {
@@ -101,6 +110,9 @@ func (r *SnapshotReader) Next() (*protocol.SnapshotPiece, error) {
 		}
 	}
 	r.at = b.piece.Upper
+	if len(r.parts) > 0 {
+		return r.Next()
+	}
 	return b.piece, nil
 }
 
@@ -172,7 +184,19 @@ func (b *pieceBuilder) addChunks(key string) error {
 		if err != nil {
 			return fmt.Errorf("chunk at %s: %w", starts[i], err)
 		}
-		fields = append(fields, fieldsFrom(chunk, from)...)
+		if chunk = fieldsFrom(chunk, from); len(chunk) == 1 && len(chunk[0].Cell.Live) > 1 && len(cells) > r.MaxCell {
+			if len(b.piece.Documents)+len(fields) > 0 {
+				b.piece.Upper = protocol.Position{Key: key, Path: starts[i]}
+				break
+			}
+			b.piece.Upper = protocol.AfterDocument(key)
+			if i+1 < len(starts) {
+				b.piece.Upper.Key, b.piece.Upper.Path = key, starts[i+1]
+			}
+			r.parts = partsOf(*b.piece, key, chunk[0], r.MaxCell)
+			return nil
+		}
+		fields = append(fields, chunk...)
 		bytes += len(cells)
 	}
 	if len(fields) > 0 {

@@ -52,6 +52,11 @@ func (s *Space) MergePiece(over *Overlay, b *store.Batch, p *protocol.Piece, sel
 		s.foresee(dot)
 	}
 	s.hide(s.horizon.Beyond(s.vv))
+	if p.Partial {
+		m.Next = mark.Position
+		m.Changed, err = s.mergePart(over, b, p, in.fields)
+		return m, err
+	}
 	w := walk{space: s, over: over, batch: b, piece: p, fields: in.fields, left: s.mergeRoom(), merged: &m}
 	if err := w.run(); err != nil {
 		return m, err
@@ -189,7 +194,7 @@ func (w *walk) document(key string, in crdt.DocumentDelta, fields []crdt.Field) 
 	} else {
 		whole, err = d.cut(&r)
 		if err == nil {
-			d.mergeComplete(r, fields, w.piece.Of.VV)
+			d.mergeComplete(r, fields, w.piece)
 			o, err = d.finish()
 		}
 	}
@@ -259,9 +264,11 @@ func (d *openDoc) cut(r *pathRange) (whole bool, err error) {
 }
 
 // mergeComplete merges the fields of a complete state in the range, and those that it lacks with nothing.
-func (d *openDoc) mergeComplete(r pathRange, fields []crdt.Field, seen crdt.VersionVector) {
+func (d *openDoc) mergeComplete(r pathRange, fields []crdt.Field, piece *protocol.Piece) {
 	s := d.space
-	merge := func(p crdt.PathKey, c crdt.Cell) { d.doc.MergeComplete(p, s.vv, c, seen, s.stable) }
+	merge := func(p crdt.PathKey, c crdt.Cell) {
+		d.doc.MergeComplete(p, s.vv, withSpared(c, d.doc.Cell(p), piece.Spared), piece.Of.VV, s.stable)
+	}
 	var own []crdt.Field
 	for f := range d.doc.FieldsFrom(r.from) {
 		if r.endsBefore(f.Path) {

@@ -211,6 +211,67 @@ func TestSnapshotOfLargeDocumentsKeepsWithinItsBounds(t *testing.T) {
 	}
 }
 
+// Each replica that ever wrote a field may have left a sibling of the greatest size: no frame takes all of them.
+func TestCellOfManyLargeSiblingsTravelsInParts(t *testing.T) {
+	const writers, size, bound = 12, 30_000, 100_000
+	s, e := newNode(t, 1), newNode(t, 100)
+	for i := range writers {
+		w := newNode(t, crdt.ReplicaID(i+2))
+		w.set(1, "a", "x", strings.Repeat("w", size))
+		s.pull(w)
+		if i%3 == 0 {
+			e.pull(w) // it has some of them already
+		}
+	}
+	s.set(5, "a", "other", "a field beside")
+	s.set(6, "b", "x", "a document after")
+	s.space.RaiseStable(s.space.VV().Clone())
+	s.prune(1000)
+	e.set(5, "a", "mine", "unsent")
+	take := e.begin(s, 100, 1<<20)
+	take.reader.MaxCell = bound
+	take.all()
+	s.pull(e)
+	equal(t, s, e)
+	if live := len(mustRead(t, e, "a").Cell(mustPack(t, crdt.Path{"x"})).Live); live != writers {
+		t.Errorf("%d siblings, want %d", live, writers)
+	}
+	if take.most > bound+size {
+		t.Errorf("a piece has %d bytes, at most %d were asked for", take.most, bound)
+	}
+}
+
+// What is removed meanwhile on one side is in none of the parts of the other, or named as spared and dead here.
+func TestPartsOfACellBringNothingBack(t *testing.T) {
+	s, e := newNode(t, 1), newNode(t, 100)
+	for i := range 6 {
+		w := newNode(t, crdt.ReplicaID(i+2))
+		w.set(1, "a", "x", strings.Repeat("w", 3000))
+		s.pull(w)
+		e.pull(w)
+	}
+	s.set(9, "b", "x", "so that something is forgotten")
+	s.space.RaiseStable(crdt.NewVersionVector(crdt.Dot{Replica: 1, Time: 9}))
+	e.set(20, "a", "x", "settled")
+	take := e.begin(s, 100, 1<<20)
+	take.reader.MaxCell = 7000
+	take.all()
+	if live := mustRead(t, e, "a").Cell(mustPack(t, crdt.Path{"x"})).Live; len(live) != 1 || live[0].Dot.Time != 20 {
+		t.Errorf("live are %v", live)
+	}
+	s.pull(e)
+	equal(t, s, e)
+}
+
+func mustRead(t *testing.T, n *node, key string) *crdt.Document {
+	t.Helper()
+	doc, ok, err := Read(n.snapshot(), 1, key)
+	if err != nil || !ok {
+		t.Fatalf("document %q: %v, %v", key, ok, err)
+	}
+	return doc.Document
+}
+
 func TestSnapshotMergedInSmallStepsIsTheSame(t *testing.T) {
 	s := forgetting(t, 60)
 	e := newNode(t, 2)

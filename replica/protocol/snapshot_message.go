@@ -35,6 +35,10 @@ type SnapshotPiece struct {
 	State uint64
 	Range
 	Documents []crdt.DocumentDelta // sorted by key, one for each document
+	// Partial: it has some of the siblings of one cell that no frame takes whole, and what is missing says nothing. Others
+	// follow, and then a piece of the same range that has the last of them, and in Spared the dots of those before.
+	Partial bool
+	Spared  crdt.VersionVector
 }
 
 // IsLast reports whether nothing comes after the piece.

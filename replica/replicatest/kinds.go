@@ -46,6 +46,7 @@ const (
 	Pieces               //
 	PartialPieces        // merged in parts
 	KnownPieces          // merged already
+	PiecesOfOneCell      // which is too large for one piece
 	DeltasBesideSnapshot // merged while a snapshot was
 	VagueCells           // met with an account that leaves open what is included
 	OpenedBySummary      // sides of sessions that told a hash of their vectors
@@ -157,6 +158,7 @@ var kindNames = [numKinds]string{
 	Pieces:               "pieces",
 	PartialPieces:        "partial pieces",
 	KnownPieces:          "known pieces",
+	PiecesOfOneCell:      "pieces of one cell",
 	DeltasBesideSnapshot: "deltas beside snapshot",
 	VagueCells:           "vague cells",
 	OpenedBySummary:      "opened by summary",

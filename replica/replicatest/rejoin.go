@@ -104,6 +104,7 @@ func (f source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, err
 	if s.plan.choppy {
 		reader.MaxDocuments, reader.MaxBytes = 1, 1+s.rejoin.IntN(1000)
 	}
+	reader.MaxCell = 1 + s.rejoin.IntN(4000)
 	f.stream = &stream{SnapshotReader: reader}
 	s.begun[begin] = cargo{all: append(knowledge(nil), r.disk...), vv: begin.VV.Clone(), stable: begin.Stable.Clone()}
 	return begin, nil
@@ -249,7 +250,12 @@ func (s *simulation) mergePieceFrom(e *end, p *protocol.Piece, before protocol.P
 	s.counts[Pieces]++
 	part := &n.group.parts[r.space]
 	part.partial = true
-	r.borrow(part, s.begun[p.Of], seen, before, m)
+	if p.Partial {
+		s.counts[PiecesOfOneCell]++
+		r.borrowVaguely(part, s.begun[p.Of], p)
+	} else {
+		r.borrow(part, s.begun[p.Of], seen, before, m)
+	}
 	if m.Partial {
 		s.counts[PartialPieces]++
 		e.piece = p
@@ -283,6 +289,16 @@ func (r *replica) borrow(part *groupPart, from cargo, seen crdt.VersionVector, b
 	}
 }
 
+// borrowVaguely adds what a part of a cell may include to the account.
+func (r *replica) borrowVaguely(part *groupPart, from cargo, p *protocol.Piece) {
+	o := r.node.sim.oracles[r.space]
+	for cell, name := range o.cells {
+		if k := from.all.of(cell); p.Contains(protocol.Position{Key: name.key, Path: name.path}) {
+			r.learn(part, []known{{cell, inclusion{vague: k.firm().union(k.vague)}}})
+		}
+	}
+}
+
 // anyStable returns any vector at or below that of a replica: the join of what others have, all of its own, or something between.
 func (s *simulation) anyStable(r *replica) crdt.VersionVector {
 	switch s.rejoin.IntN(3) {
@@ -304,8 +320,11 @@ func (s *simulation) someRejoining() {
 			s.chooseSource(n.replicas[s.rejoin.IntN(len(n.replicas))])
 		}
 	}
-	if s.rejoin.IntN(2) == 0 {
+	switch s.rejoin.IntN(6) {
+	case 0, 1:
 		s.moveSnapshot()
+	case 2:
+		s.deltaBesideSnapshot()
 	}
 	if s.rejoin.IntN(200) == 0 || s.plan.choppy && s.rejoin.IntN(6) == 0 {
 		s.disturbSnapshot()
@@ -343,8 +362,34 @@ func (s *simulation) moveSnapshot() {
 	}
 }
 
-// disturbSnapshot lets something happen to a snapshot under way, or to one that has stopped.
-func (s *simulation) disturbSnapshot() {
+// deltaBesideSnapshot lets a replica that takes a snapshot receive a delta that was sent to somebody at some time, and which it
+// can use.
+func (s *simulation) deltaBesideSnapshot() {
+	taking := s.taking()
+	if len(taking) == 0 || s.plan.holds {
+		return
+	}
+	r := taking[s.rejoin.IntN(len(taking))]
+	var past []*protocol.Delta
+	for _, d := range s.past[r.space] {
+		if have := r.state.VV().Get(d.Origin); d.Origin != r.node.self && d.From <= have && have < d.To {
+			past = append(past, d)
+		}
+	}
+	if len(past) == 0 {
+		return
+	}
+	d := past[s.rejoin.IntN(len(past))]
+	s.tracef("node %d: beside its snapshot %s", r.node.index, describe(d))
+	m, err := r.merge(d)
+	s.noteMerge(r.node, m, err)
+	if err == nil {
+		s.noteForeign(r.node, m)
+	}
+}
+
+// taking returns the replicas that take a snapshot.
+func (s *simulation) taking() []*replica {
 	var taking []*replica
 	for _, n := range s.nodes {
 		for _, r := range n.replicas {
@@ -353,6 +398,12 @@ func (s *simulation) disturbSnapshot() {
 			}
 		}
 	}
+	return taking
+}
+
+// disturbSnapshot lets something happen to a snapshot under way, or to one that has stopped.
+func (s *simulation) disturbSnapshot() {
+	taking := s.taking()
 	if len(taking) == 0 {
 		return
 	}
