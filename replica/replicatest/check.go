@@ -92,11 +92,21 @@ func (r *replica) checkVectors() {
 		return
 	}
 	s.counts[ClosedChecks]++
+	over := r.node.overlay()
+	defer over.Snapshot.Close()
 	for id := range o.cells {
 		if s.hurt[r.space][o.cells[id].key] {
 			continue // who got it from a damaged replica may lack a part
 		}
-		if have, want := o.live(id, r.now.of(id).firm()), o.liveAt(id, vv); !slices.Equal(have, want) {
+		k := r.now.of(id)
+		have, want := o.live(id, k.firm()), o.liveAt(id, vv)
+		if k.isVague() { // whatever happened to the cell, it has come to this
+			have = r.liveNow(over, id)
+		}
+		if !slices.Equal(have, want) {
+			if s.failure == nil && s.trace != nil {
+				s.explain(r.space, id)
+			}
 			s.failf("node %d is closed at %s, but in %s it has %s where the oracle has %s",
 				r.node.index, vv, o.cells[id], o.describe(id, have), o.describe(id, want))
 			return
