@@ -49,6 +49,7 @@ func (s *Store) commit(b *store.Batch) error {
 		s.fail(err)
 		return fmt.Errorf("%w: %w; open the store again once the cause is gone", store.ErrReadOnly, err)
 	}
+	s.countDeletes(b)
 	s.dirty.Store(true) // after the writing, or a sync that began before it would be taken for this commit's
 	s.published(ts)
 	return nil

@@ -71,6 +71,9 @@ func openLocked(o Options, lock *dirLock) (*Store, error) {
 		s.stopped.Add(1)
 		go s.syncEvery(o.Interval)
 	}
+	if !o.ReadOnly {
+		s.startCompaction()
+	}
 	return s, nil
 }
 

@@ -50,6 +50,8 @@ type Store struct {
 	flushFailed   time.Time
 	stuck         chan struct{} // closed when there were too many
 
+	compaction compaction
+
 	life   sync.RWMutex
 	closed bool // guarded by life
 
@@ -131,6 +133,7 @@ func (s *Store) writable() error {
 // Close implements store.Store. A second Close does nothing. Steps of scans in progress are awaited; what they
 // iterate over ends with store.ErrClosed.
 func (s *Store) Close() error {
+	s.endCompaction()
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
 	s.life.Lock()
