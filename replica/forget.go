@@ -19,7 +19,7 @@ const (
 	heardSteps = 16
 
 	// pruneKeys bounds the log keys that one step looks at. It holds the lock of all writes meanwhile, for some milliseconds at most.
-	pruneKeys = 256
+	pruneKeys = 512
 	// pruneShare: after each step the pruner rests for this many times as long as the step took, so that writers hardly notice it.
 	pruneShare = 2
 )

@@ -28,7 +28,7 @@ func newBenchCommand() *cobra.Command {
   w2      single writes arrive at a peer, and how many a second
   w3      two nodes that were equal meet again after one in 1000, and one in 10, documents changed
   w4      documents were edited on both sides while apart
-  w5      nearly all documents were deleted
+  w5      nearly all documents were deleted; w5-stable: and pruned
   fields  setting one field of a small document and of a large one
   scale   what must cost the same however many documents there are
 

@@ -14,7 +14,12 @@ type transfer struct {
 }
 
 // catchUp lets b dial a and waits until a knows that b holds up to last. It counts from the dial.
-func (t *trial) catchUp(what string, a *process, aOpen openResult, b *process, last mark) (tr transfer, err error) {
+func (t *trial) catchUp(what string, a *process, aOpen openResult, b *process, last mark) (transfer, error) {
+	return t.catchUpTo(what, a, aOpen, b, last, 1)
+}
+
+// catchUpTo is catchUp where others hold it already: it waits until so many do.
+func (t *trial) catchUpTo(what string, a *process, aOpen openResult, b *process, last mark, peers int) (tr transfer, err error) {
 	nodes := []*process{a, b}
 	err = t.profiled(what, nodes, func() error {
 		before, err := t.usages(nodes)
@@ -25,7 +30,7 @@ func (t *trial) catchUp(what string, a *process, aOpen openResult, b *process, l
 		if err != nil {
 			return err
 		}
-		level, err := call[at](a, "acked", ackedArgs{last})
+		level, err := call[at](a, "acked", ackedArgs{last, peers})
 		if err != nil {
 			return err
 		}

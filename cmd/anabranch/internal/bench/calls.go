@@ -32,7 +32,8 @@ type openArgs struct {
 	Engine string `json:"engine"` // engineOurs or engineIdeal
 	Dir    string `json:"dir"`
 	Seed   uint64 `json:"seed"`
-	Sync   string `json:"sync"` // syncAlways, syncInterval or syncNever
+	Sync   string `json:"sync"`            // syncAlways, syncInterval or syncNever
+	Prune  bool   `json:"prune,omitempty"` // what is stable at once; otherwise not while the benchmark runs
 }
 
 const (
@@ -83,7 +84,8 @@ type dialArgs struct {
 }
 
 type ackedArgs struct {
-	Mark mark `json:"mark"`
+	Mark  mark `json:"mark"`
+	Peers int  `json:"peers"` // how many
 }
 
 // at is a reply that tells when something happened.

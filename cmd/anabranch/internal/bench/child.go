@@ -18,8 +18,8 @@ type subject interface {
 	remove(ctx context.Context, key string) (mark, error)
 	// dial returns at once; the connection is made meanwhile.
 	dial(addr, peer string) error
-	// acked returns when the peer has said that it holds m durably.
-	acked(ctx context.Context, m mark) error
+	// acked returns when so many peers have said that they hold m durably.
+	acked(ctx context.Context, m mark, peers int) error
 	// watch calls seen with the key of each document that changes from now on, until seen returns false.
 	watch(ctx context.Context, ready chan<- struct{}, seen func(key string) bool) error
 	traffic() (sent, received uint64)
@@ -109,7 +109,7 @@ func (c *child) do(ctx context.Context, r request) (any, error) {
 		})
 	case "acked":
 		return handle(r, func(a ackedArgs) (at, error) {
-			err := c.subject.acked(ctx, a.Mark)
+			err := c.subject.acked(ctx, a.Mark, max(1, a.Peers))
 			return at{time.Now().UnixNano()}, err
 		})
 	case "watch":
@@ -121,6 +121,8 @@ func (c *child) do(ctx context.Context, r request) (any, error) {
 	case "documents":
 		n, err := c.subject.documents(ctx)
 		return count{n}, err
+	case "forgotten", "compacted":
+		return c.forget(ctx, r.Op)
 	case "profile":
 		return handle(r, c.profile.begin)
 	case "profile-end":

@@ -82,7 +82,7 @@ func (t *trial) meet(name, fieldA, fieldB string) error {
 			return err
 		}
 		// Both wait at the same time.
-		err = errors.Join(a.begin("acked", ackedArgs{wa.Last}), b.begin("acked", ackedArgs{wb.Last}))
+		err = errors.Join(a.begin("acked", ackedArgs{Mark: wa.Last}), b.begin("acked", ackedArgs{Mark: wb.Last}))
 		if err != nil {
 			return err
 		}

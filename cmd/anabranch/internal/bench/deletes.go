@@ -11,7 +11,7 @@ const (
 
 var deletes = workload{
 	name:  "w5",
-	title: "half as many documents were made and all but one deleted; without pruning, which does not exist yet",
+	title: "half as many documents were made and all but one deleted, and not pruned yet",
 	ideal: true,
 	figures: []figure{
 		{figDeleteTime, "ms", target{of: valueAtMost, bound: 1000, scaled: true}},

@@ -247,7 +247,7 @@ func (e *ideal) wait(ctx context.Context, ok func() bool) error {
 	return nil
 }
 
-func (e *ideal) acked(ctx context.Context, m mark) error {
+func (e *ideal) acked(ctx context.Context, m mark, _ int) error {
 	return e.wait(ctx, func() bool { return e.peerHas >= m.Time })
 }
 

@@ -73,7 +73,7 @@ func TestIdealDoesTheWork(t *testing.T) {
 		if err := b.dial(addr, ""); err != nil {
 			t.Fatal(err)
 		}
-		if err := a.acked(ctx, m); err != nil {
+		if err := a.acked(ctx, m, 1); err != nil {
 			t.Fatal(err)
 		}
 	}

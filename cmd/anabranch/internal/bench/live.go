@@ -65,7 +65,7 @@ func (t *trial) live() error {
 			if err != nil {
 				return err
 			}
-			done, err := call[at](a, "acked", ackedArgs{w.Last})
+			done, err := call[at](a, "acked", ackedArgs{Mark: w.Last})
 			t.record(s.figure, float64(docs)/time.Duration(done.At-w.Began).Seconds())
 			return err
 		})
@@ -110,7 +110,7 @@ func (t *trial) connected(prefix, sync string) (a, b *process, next int, err err
 	if _, err = call[at](b, "dial", dialArgs{aOpen.Addr, aOpen.Peer}); err != nil {
 		return nil, nil, 0, err
 	}
-	_, err = call[at](a, "acked", ackedArgs{w.Last})
+	_, err = call[at](a, "acked", ackedArgs{Mark: w.Last})
 	return a, b, 1, err
 }
 
@@ -134,7 +134,7 @@ func (t *trial) paced(a, b *process, next int, p50, p99, wire string) (int, erro
 	if err != nil {
 		return next, err
 	}
-	if _, err := call[at](a, "acked", ackedArgs{w.Last}); err != nil {
+	if _, err := call[at](a, "acked", ackedArgs{Mark: w.Last}); err != nil {
 		return next, err
 	}
 	after, err := call[usage](b, "usage", nil)

@@ -53,6 +53,7 @@ func openOurs(a openArgs) (subject, error) {
 	}
 	o.r, err = replica.Open(replica.Config{
 		Dir: filepath.Join(a.Dir, "store"), Sync: mode, SyncInterval: syncEvery, Transport: o.t, Logger: logger,
+		PruneDelay: map[bool]time.Duration{true: -1, false: 24 * time.Hour}[a.Prune],
 	})
 	if err != nil {
 		return nil, errors.Join(err, o.t.Close())
@@ -97,9 +98,9 @@ func (o *ours) dial(addr, peer string) error {
 	return nil
 }
 
-func (o *ours) acked(ctx context.Context, m mark) error {
+func (o *ours) acked(ctx context.Context, m mark, peers int) error {
 	dot := crdt.Dot{Replica: crdt.ReplicaID(m.Replica), Time: hlc.Time(m.Time)}
-	return o.s.WaitSynced(ctx, replica.Receipt{Dot: dot}, 1)
+	return o.s.WaitSynced(ctx, replica.Receipt{Dot: dot}, peers)
 }
 
 func (o *ours) watch(ctx context.Context, ready chan<- struct{}, seen func(key string) bool) error {

@@ -86,7 +86,7 @@ func (t *trial) equalNodes(n int) (*process, openResult, error) {
 	if _, err := call[at](b, "dial", dialArgs{aOpen.Addr, aOpen.Peer}); err != nil {
 		return nil, aOpen, err
 	}
-	if _, err := call[at](a, "acked", ackedArgs{loaded.Last}); err != nil {
+	if _, err := call[at](a, "acked", ackedArgs{Mark: loaded.Last}); err != nil {
 		return nil, aOpen, err
 	}
 	return a, aOpen, t.stop(b)

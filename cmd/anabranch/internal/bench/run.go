@@ -197,6 +197,10 @@ func (t *trial) record(name string, value float64) { t.values[name] = value }
 
 // node starts a process and opens a store in it; the same name gives the same store.
 func (t *trial) node(name, sync string) (*process, openResult, error) {
+	return t.nodeWith(name, openArgs{Sync: sync})
+}
+
+func (t *trial) nodeWith(name string, a openArgs) (*process, openResult, error) {
 	p, err := t.process(name)
 	if err != nil {
 		return nil, openResult{}, err
@@ -205,7 +209,8 @@ func (t *trial) node(name, sync string) (*process, openResult, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, openResult{}, err
 	}
-	opened, err := call[openResult](p, "open", openArgs{Engine: t.engine, Dir: dir, Seed: t.o.Seed, Sync: sync})
+	a.Engine, a.Dir, a.Seed = t.engine, dir, t.o.Seed
+	opened, err := call[openResult](p, "open", a)
 	return p, opened, err
 }
 

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-var workloads = []workload{bulk, live, reconnect, conflicts, deletes, fields, scale}
+var workloads = []workload{bulk, live, reconnect, conflicts, deletes, forgotten, fields, scale}
 
 const (
 	figFieldRatio = "10,000 fields to 10"
