@@ -315,3 +315,86 @@ func TestBackupFromBeforeARebase(t *testing.T) {
 		}
 	}
 }
+
+// The peer's clock is ahead as well when a frame goes out, and then the cable is pulled: whether it arrived, only the peer knows. Its word in the
+// next session decides. What it has keeps its time, and what it has not is re-issued: nothing is lost, and nothing is counted twice.
+func TestFrameWhoseAcknowledgementNeverCame(t *testing.T) {
+	for _, arrives := range []bool{true, false} {
+		t.Run(fmt.Sprintf("it arrives: %t", arrives), func(t *testing.T) {
+			network := memnet.New(1)
+			a, b, c := newStation(t, network, "a", "b", "c"), newStation(t, network, "b"), newStation(t, network, "c")
+			a.clock.set(time.Hour)
+			b.clock.set(time.Hour)
+			sa, sb := a.open(t), b.open(t)
+			waitLevel(t, sa, sb)
+			if arrives {
+				rc := update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 1) })
+				if err := sb.WaitVector(t.Context(), crdt.NewVersionVector(rc.Dot)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			network.Cut(memnet.ID("a"), memnet.ID("b"))
+			// What is written now is handed to a session that leads nowhere.
+			update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 1) })
+			a.close()
+			touch(t, a.cfg.Dir)
+			network.Heal()
+			network.Cut(memnet.ID("a"), memnet.ID("b"))
+			a.clock.set(0)
+			b.clock.set(0)
+			sa, sc := a.open(t), c.open(t)
+			until(t, "a waits for the word of b", func() bool {
+				held := a.r.Clock().Held
+				return len(held) == 1 && len(held[0].WaitsFor) == 1 && held[0].WaitsFor[0] == memnet.ID("b")
+			})
+			if _, err := sc.Get(t.Context(), "sum"); err == nil {
+				t.Error("c has it before b has said what it has")
+			}
+			network.Heal()
+			want := "map[n:1]"
+			if arrives {
+				want = "map[n:2]"
+				// What b has lies in the future: until then its peers refuse it. The rest of the test is an hour later.
+				for _, n := range []*station{a, b, c} {
+					n.clock.set(time.Hour)
+				}
+			}
+			waitLevel(t, sa, sb, sc)
+			for _, s := range []*replica.Space{sa, sb, sc} {
+				if got := show(t, s, "sum"); got != want {
+					t.Errorf("got %s, want %s", got, want)
+				}
+				mustVerify(t, s)
+			}
+		})
+	}
+}
+
+// One of three is a year ahead. Two to one: it is told, and holds, and relays between the others all the while.
+func TestNodeAheadStillRelays(t *testing.T) {
+	network := memnet.New(1)
+	a, b, c := newStation(t, network, "a", "b", "c"), newStation(t, network, "b"), newStation(t, network, "c")
+	a.clock.set(year)
+	sa, sb, sc := a.open(t), b.open(t), c.open(t) // b and c know each other by way of a alone
+	set(t, sa, "mine", "x", 1)
+	until(t, "the clock is told", func() bool { st := a.r.Clock(); return st.Holding && st.Ahead == 2 })
+	for i := range 10 {
+		rb, rc := set(t, sb, "b", "x", i), set(t, sc, "c", "x", i)
+		if err := sc.WaitVector(t.Context(), crdt.NewVersionVector(rb.Dot)); err != nil {
+			t.Fatal(err)
+		}
+		if err := sb.WaitVector(t.Context(), crdt.NewVersionVector(rc.Dot)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := sb.Get(t.Context(), "mine"); err == nil {
+		t.Error("what a wrote came to b")
+	}
+	a.clock.set(0)
+	waitLevelAfter(t, sa, sb)
+	waitLevel(t, sa, sb, sc)
+	hasSoundTimes(t, sc)
+	if got := show(t, sc, "mine"); got != "map[x:1]" {
+		t.Error(got)
+	}
+}
