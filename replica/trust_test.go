@@ -435,6 +435,25 @@ func TestNobodyHearsOfOtherSpaces(t *testing.T) {
 			conn.Close(0, "")
 			t.Error("a stranger was let in")
 		}
+		_, guest := asks(t, network, "guest", a, invite(t, shared, replica.Invitation{Rights: replica.AdminRights}))
+		c, err := guest.Dial(t.Context(), a.addr, a.id.PeerID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		listening, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		id, _ := shared.ID()
+		for {
+			name, stream, err := c.AcceptStream(listening)
+			if err != nil {
+				break
+			}
+			if name != id.String() {
+				t.Errorf("a guest was told of %q", name)
+			}
+			stream.Close(replica.CloseDone)
+		}
+		c.Close(0, "")
 		sb := join(t, b, shared, replica.AdminRights)
 		put(t, shared, "x")
 		eventually(t, "b has it", func() bool { return has(sb, "x") })
