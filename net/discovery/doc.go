@@ -15,7 +15,7 @@
 //	Follow(ctx, Names{Name: "example.org", Add: r.AddPeer, Remove: r.RemovePeer})
 //
 //	_anabranch._udp.example.org.      SRV  0 0 7420 a.example.org.
-//	a.example.org.                    TXT  "anabranch=pck7gdpx…"             its peer ID; may be left out
+//	(the same)                        TXT  "anabranch=pck7gdpx…"             its peer ID; may be left out
 //
 // Multicast DNS is github.com/pion/mdns, of those that are kept up the one that also does service discovery (RFC 6763) and works without
 // a second DNS library. What it cannot do: cross a router, and it is often blocked on public wireless networks.

@@ -93,7 +93,7 @@ func meshTraffic(b *testing.B, nodes, writers, writes int) uint64 {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer r.Close()
+		b.Cleanup(func() { r.Close() })
 		s, err := r.Space("notes")
 		if err != nil {
 			b.Fatal(err)

@@ -157,6 +157,7 @@ func TestPlanKeepsToTheCircleAndFillsUpToTheDegree(t *testing.T) {
 	for i := range 12 {
 		links = append(links, Link{Peer: id(10 * i), Up: true, Age: time.Minute, Peers: 4 + i, Keep: i == 11})
 	}
+	links[4].Peers, links[5].Peers = 20, 20 // the neighbours
 	m = Plan(id(45), links, candidates, Limits{Degree: 4, Max: 8}, rng)
 	if len(m.Dial) != 0 || len(m.Drop) != 4 || slices.Contains(m.Drop, id(110)) || slices.Contains(m.Drop, id(40)) || slices.Contains(m.Drop, id(50)) || m.Drop[0] != id(100) {
 		t.Errorf("dials %v, drops %v", m.Dial, m.Drop)

@@ -166,8 +166,11 @@ func TestDeltaOfThePeerSaysThatItHasASource(t *testing.T) {
 
 func TestOwnWritesAlwaysGoOutAtOnce(t *testing.T) {
 	local := State{Self: replicaA, VV: vector(dot(replicaA, 1))}
-	s := opened(t, local, Vectors{})
+	s := NewSession(local)
+	s.Tick(begin)
 	drain(t, s)
+	receive(t, s, &Vectors{})
+	expect(t, drain(t, s), "delta a (0, 1]")
 	receive(t, s, &Refusal{Code: RefusedKnown, Origin: replicaA, From: 0, To: 1})
 	advanceTo(s, &local, replicaA, 2)
 	expect(t, drain(t, s), "delta a (1, 2]")
