@@ -73,11 +73,14 @@ func newNetNodes(t *testing.T, w *wires) []*netNode {
 	return nodes
 }
 
+// maxOffline is short, so that a node that is cut off no longer holds pruning back, and has to rejoin.
+const maxOffline = "8s"
+
 // start starts the node and waits until it answers.
 func (n *netNode) start() {
 	n.t.Helper()
 	args := append([]string{"netns", "exec", n.wires.names[n.index], "anabranch", "--dir", n.dir, "--log-level", "info",
-		"serve", "--listen", "0.0.0.0:" + nodePort}, n.peers...)
+		"serve", "--listen", "0.0.0.0:" + nodePort, "--prune-delay", "1s", "--max-offline", maxOffline}, n.peers...)
 	n.cmd = exec.Command("ip", args...)
 	n.cmd.Env = append(os.Environ(), "ANABRANCH_CLOCK_OFFSET="+n.offset.String())
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log

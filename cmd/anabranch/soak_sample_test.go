@@ -4,11 +4,15 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +24,7 @@ import (
 type soakSample struct {
 	at          time.Duration
 	memory      int64 // bytes that are no part of a file
+	goroutines  int64
 	threads     int64
 	descriptors int64
 	disk        int64 // bytes that the files take on the disk
@@ -35,6 +40,7 @@ func (s *soak) sample(at time.Duration) soakSample {
 			return sum
 		}
 		sum.memory += 1024 * statusField(string(status), "RssAnon:")
+		sum.goroutines += s.goroutines(i)
 		sum.threads += statusField(string(status), "Threads:")
 		if fds, err := os.ReadDir(proc + "fd"); err == nil {
 			sum.descriptors += int64(len(fds))
@@ -42,6 +48,32 @@ func (s *soak) sample(at time.Duration) soakSample {
 		sum.disk += allocated(s.dirs[i])
 	}
 	return sum
+}
+
+// goroutines asks a node's metrics.
+func (s *soak) goroutines(i int) int64 {
+	resp, err := http.Get("http://" + s.admin[i] + "/metrics")
+	if err != nil {
+		s.t.Errorf("node %d: %v", i, err)
+		return 0
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Errorf("node %d: %v", i, err)
+	}
+	return statusField(string(text), "\ngo_goroutines ")
+}
+
+// freeAddress returns an address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func statusField(status, name string) int64 {
@@ -82,6 +114,7 @@ const soakShort = 10 * time.Minute
 
 var soakMeasures = []soakMeasure{
 	{"memory", func(s soakSample) int64 { return s.memory }, 1 << 20, "MiB", 24 << 20, 192 << 20},
+	{"goroutines", func(s soakSample) int64 { return s.goroutines }, 1, "", 24, 24},
 	{"threads", func(s soakSample) int64 { return s.threads }, 1, "", 12, 12},
 	{"descriptors", func(s soakSample) int64 { return s.descriptors }, 1, "", 24, 24},
 	{"disk", func(s soakSample) int64 { return s.disk }, 1 << 20, "MiB", 96 << 20, 96 << 20},

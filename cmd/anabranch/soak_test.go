@@ -36,12 +36,13 @@ type soak struct {
 	window int // documents of each writer that live at a time
 	dirs   []string
 	procs  []*process
+	admin  []string // addresses of their metrics
 
 	created, deleted atomic.Int64
 }
 
 // Three nodes write, delete and exchange at a steady rate, for an hour or so. The documents that live are as many all the time, so memory,
-// threads, descriptors and disk must be as much in the end as they were when all had got going.
+// goroutines, descriptors and disk must be as much in the end as they were when all had got going.
 //
 // ANABRANCH_SOAK_MINUTES says how long; ANABRANCH_SOAK_REPORT names a file for a summary.
 func TestSoak(t *testing.T) {
@@ -78,7 +79,8 @@ func (s *soak) start() {
 	}
 	var peers []string
 	for i, dir := range s.dirs {
-		args := append([]string{"--dir", dir, "serve", "--listen", "127.0.0.1:0"}, peers...)
+		s.admin = append(s.admin, freeAddress(s.t))
+		args := append([]string{"--dir", dir, "serve", "--listen", "127.0.0.1:0", "--admin", s.admin[i], "--prune-delay", "10s"}, peers...)
 		for _, id := range ids[i+1:] {
 			args = append(args, "--allow", id)
 		}
