@@ -31,6 +31,8 @@ type netNode struct {
 	peers  []string // arguments
 	offset time.Duration
 	copies []storeCopy
+	// mayBeFar: its clock may be further ahead than peers put up with. Then no copy of its store is made.
+	mayBeFar bool
 
 	life  atomic.Int64 // odd from before the process is stopped until the next one answers
 	cmd   *exec.Cmd
@@ -232,12 +234,12 @@ func (n *netNode) disturb(l *netLedger, rng *rand.Rand) string {
 	pause := time.Duration(rng.IntN(2)*rng.IntN(2000)) * time.Millisecond
 	what := ""
 	switch d := rng.IntN(10); {
-	case d < 2:
-		n.stop(unix.SIGKILL)
-		what = "killed"
-	case d < 3:
+	case d < 1:
 		n.stop(unix.SIGTERM)
 		what = "stopped"
+	case d < 2, n.mayBeFar && (d < 5 || d < 8 && len(n.copies) == 0):
+		n.stop(unix.SIGKILL)
+		what = "killed"
 	case d < 4 || d < 8 && len(n.copies) == 0:
 		n.stop(unix.SIGKILL)
 		n.copyStore(l.now())
@@ -255,7 +257,9 @@ func (n *netNode) disturb(l *netLedger, rng *rand.Rand) string {
 		what = fmt.Sprintf("put back to %d", c.at)
 	default:
 		n.stop(unix.SIGKILL)
-		n.offset = offsets[rng.IntN(len(offsets))]
+		if n.offset = offsets[rng.IntN(len(offsets))]; n.mayBeFar && rng.IntN(2) == 0 {
+			n.offset = farOffsets[rng.IntN(len(farOffsets))]
+		}
 		what = fmt.Sprintf("killed, and its clock set to %s", n.offset)
 	}
 	<-time.After(pause)
@@ -263,6 +267,9 @@ func (n *netNode) disturb(l *netLedger, rng *rand.Rand) string {
 	return what
 }
 
-// offsets of clocks: behind, ahead by what peers put up with, and by more. A node that wrote with a clock far ahead has its writes held back, and
-// issues them again when the clock is right.
-var offsets = []time.Duration{0, 20 * time.Second, 50 * time.Second, -30 * time.Second, -10 * time.Minute, -3 * time.Hour, 10 * time.Minute, 400 * 24 * time.Hour}
+// offsets of clocks: behind, and ahead by no more than peers put up with.
+var offsets = []time.Duration{0, 20 * time.Second, 50 * time.Second, -30 * time.Second, -10 * time.Minute, -3 * time.Hour}
+
+// farOffsets are ahead by more. What a node writes so is held back, and issued again when its clock is right; but only if nobody else took
+// it, as a second such clock would, and if the store is not put back to a copy that has it.
+var farOffsets = []time.Duration{10 * time.Minute, 400 * 24 * time.Hour}

@@ -86,6 +86,10 @@ func (s *schedule) run(length time.Duration) {
 	phase := min(length/time.Duration(len(shapes)+2), 30*time.Second)
 	end := time.Now().Add(length)
 	for time.Now().Before(end) && !s.t.Failed() {
+		far := s.rng.IntN(len(s.nodes))
+		for i, n := range s.nodes {
+			n.mayBeFar = i == far
+		}
 		for _, i := range s.rng.Perm(len(shapes)) {
 			if s.phase(shapes[i], phase); s.t.Failed() || !time.Now().Before(end) {
 				break
