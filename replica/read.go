@@ -51,7 +51,7 @@ func (s *Space) view(ctx context.Context, read func(store.Snapshot) error) error
 		return err
 	}
 	defer snap.Close()
-	return read(snap)
+	return s.noteCorrupt(read(snap))
 }
 
 // Range names documents: those whose keys begin with Prefix and are greater than After, at most Limit of them.

@@ -251,6 +251,18 @@ func (s *Space) noteDamage(what string) {
 	d.Damaged, d.DamageWas = true, what
 }
 
+// noteCorrupt notes damage that a reader or a writer met, and tells him what comes of it.
+func (s *Space) noteCorrupt(err error) error {
+	if err == nil || !errors.Is(err, docstore.ErrCorrupt) || errors.Is(err, ErrDamaged) {
+		return err
+	}
+	s.noteDamage(err.Error())
+	return fmt.Errorf("%w: %w", err, ErrDamaged)
+}
+
+// ErrDamaged is wrapped by the errors of reads and writes that meet something stored that cannot be read.
+var ErrDamaged = errors.New("what a connected peer has of it comes back by itself; `anabranch doctor` shows what is damaged")
+
 // unreadable notes damage that keeps something from being sent, and turns it into what a session goes on after, so that the peer can
 // mend it.
 func (s *Space) unreadable(err error) error {

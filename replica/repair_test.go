@@ -7,9 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/crdt/codec"
+	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/net/memnet"
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/memstore"
+	"github.com/anabranch-db/anabranch/replica/protocol"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
 
@@ -170,6 +174,45 @@ func TestDeltaForADamagedDocumentIsMerged(t *testing.T) {
 		<-time.After(2 * time.Minute) // in the time of the bubble
 		if got := show(t, p.sb, "d"); got != "map[f:1 g:3]" {
 			t.Errorf("d is %s", got)
+		}
+		p.sound(t)
+	})
+}
+
+// TestLastingDifferenceIsRepaired: a writer is lost for good. One node got his first delta when its field was new, the other later, when
+// the field had been written again, by a transaction whose own delta nobody got.
+func TestLastingDifferenceIsRepaired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &storedPair{network: memnet.New(1), storeA: memstore.New(), storeB: memstore.New()}
+		p.a = p.open(t, "a", "", p.storeA)
+		p.b = p.open(t, "b", "", p.storeB)
+		defer p.close(t)
+		p.sa, p.sb = space(t, p.a), space(t, p.b)
+		const writer = crdt.ReplicaID(0xee)
+		for addr, at := range map[string]hlc.Time{"mem:a": 5, "mem:b": 9} {
+			w := dialAs(t, p.network, "w"+addr[4:], addr, "notes")
+			w.say(&protocol.Vectors{VV: crdt.NewVersionVector(crdt.Dot{Replica: writer, Time: 5})})
+			w.say(&protocol.Delta{Delta: crdt.Delta{
+				Origin: writer, To: 5, Horizon: crdt.NewVersionVector(crdt.Dot{Replica: writer, Time: at}),
+				Documents: []crdt.DocumentDelta{{Key: "d", Cells: codec.AppendCells(nil, []crdt.Field{{Path: "f\x00", Cell: crdt.Cell{
+					Live: []crdt.Entry{{Dot: crdt.Dot{Replica: writer, Time: at}, Stamp: at, Author: writer, Value: crdt.IntValue(int64(at))}},
+				}}})}},
+			}})
+			hear[*protocol.Ack](w)
+			w.conn.Close(replica.CloseDone, "")
+		}
+		if a, b := show(t, p.sa, "d"), show(t, p.sb, "d"); a != "map[f:5]" || b != "map[f:9]" {
+			t.Fatalf("before, a shows %s and b %s", a, b)
+		}
+		p.a.AddPeer(replica.Peer{ID: memnet.ID("b"), Addr: "mem:b"})
+		<-time.After(2 * time.Minute) // in the time of the bubble
+		for _, s := range []*replica.Space{p.sa, p.sb} {
+			if got := show(t, s, "d"); got != "map[f:9]" {
+				t.Errorf("d is %s", got)
+			}
+			if r := status(t, s).Repair; r.Repairs != 1 || r.Mismatches != 0 {
+				t.Errorf("%+v: want one repair and no mismatch", r)
+			}
 		}
 		p.sound(t)
 	})

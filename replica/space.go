@@ -180,7 +180,7 @@ func (s *Space) run(fn func(tx *Tx) error) (crdt.Dot, *group, error) {
 		err = tx.failed
 	}
 	if err != nil {
-		return crdt.Dot{}, nil, err
+		return crdt.Dot{}, nil, s.noteCorrupt(err)
 	}
 	delta, err := tx.t.Commit(r.group.batch)
 	if err != nil || delta == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/config"
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/backup"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
@@ -80,7 +81,7 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &usage), errors.Is(err, config.ErrUsage), errors.Is(err, config.ErrFile):
 		return exitUsage
-	case errors.As(err, &damaged), errors.Is(err, store.ErrDamaged), errors.Is(err, backup.ErrDamaged):
+	case errors.As(err, &damaged), errors.Is(err, store.ErrDamaged), errors.Is(err, backup.ErrDamaged), errors.Is(err, replica.ErrDamaged):
 		return exitDamaged
 	case errors.Is(err, store.ErrInUse):
 		return exitLocked

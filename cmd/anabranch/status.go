@@ -81,8 +81,20 @@ func printStatus(w io.Writer, st node.Status) {
 	_ = t.write(w) // into memory: it cannot fail
 	for _, s := range st.Spaces {
 		printSnapshot(w, s)
+		printRepair(w, s)
 	}
 	printStability(w, st.Spaces)
+}
+
+// printRepair tells of damage, and of what repairs did.
+func printRepair(w io.Writer, s node.SpaceStatus) {
+	switch r := s.Repair; {
+	case r.Damaged != "":
+		fmt.Fprintf(w, "%s: DAMAGED, not repaired yet: %s\n", printable(s.Name), printable(r.Damaged))
+	case r.Last != nil:
+		fmt.Fprintf(w, "%s: repaired at %s; documents changed by repairs since the start: %d\n",
+			printable(s.Name), r.Last.UTC().Format(time.RFC3339), r.Documents)
+	}
 }
 
 // printSnapshot tells of the snapshot that a space takes.

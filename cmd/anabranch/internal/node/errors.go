@@ -40,6 +40,7 @@ var codes = []struct {
 	{"no_space", syscall.ENOSPC},
 	{"damaged", store.ErrDamaged},
 	{"damaged", backup.ErrDamaged},
+	{"damaged", replica.ErrDamaged},
 	{"no_backup", backup.ErrNoFile},
 	{"newer_format", backup.ErrNewer},
 	{"not_empty", replica.ErrNotEmpty},

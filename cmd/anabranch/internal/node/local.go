@@ -264,10 +264,16 @@ func spaceStatus(s replica.SpaceStatus) SpaceStatus {
 		Vector: vectorTexts(s.Vector), Stable: vectorTexts(s.Stable), Snapshot: snapshotOf(s.Snapshot), Peers: []SpacePeer{},
 		Stability: stabilityOf(s.Stability),
 	}
+	out.Repair = Repair{
+		Mismatches: s.Repair.Mismatches, Repairs: s.Repair.Repairs, Documents: s.Repair.Documents, Last: timeOrNil(s.Repair.Last),
+	}
+	if s.Repair.Damaged {
+		out.Repair.Damaged = s.Repair.DamageWas
+	}
 	for _, p := range s.Peers {
 		out.Peers = append(out.Peers, SpacePeer{
 			Peer: p.Peer.String(), Connected: p.Connected, Level: p.Level, Known: p.Known, Pending: p.Pending,
-			Mismatch: p.Mismatch, Snapshot: snapshotOf(p.Snapshot), LastError: p.LastError, ErrorAt: timeOrNil(p.ErrorAt),
+			Mismatch: p.Mismatch, RepairedAt: timeOrNil(p.RepairedAt), Repaired: p.Repaired, Snapshot: snapshotOf(p.Snapshot), LastError: p.LastError, ErrorAt: timeOrNil(p.ErrorAt),
 		})
 	}
 	return out

@@ -158,21 +158,35 @@ type SpaceStatus struct {
 	// Snapshot is the one that is being taken: until it is through, only a part shows of what its source has.
 	Snapshot *Snapshot   `json:"snapshot,omitempty"`
 	Peers    []SpacePeer `json:"peers"`
+	Repair   Repair      `json:"repair"`
 
 	Stability Stability `json:"stability"`
 }
 
+// Repair says what repairs of a space came to, since the node was started.
+type Repair struct {
+	Mismatches int64      `json:"mismatches"` // closed replicas found to differ
+	Repairs    int64      `json:"repairs"`
+	Documents  int64      `json:"documents"` // that they changed here
+	Last       *time.Time `json:"last,omitempty"`
+	// Damaged says what is wrong with the store and was not mended yet; empty if nothing is known to be.
+	Damaged string `json:"damaged,omitempty"`
+}
+
 // SpacePeer describes how far a peer's replica of a space is.
 type SpacePeer struct {
-	Peer      string     `json:"peer"`
-	Connected bool       `json:"connected"`
-	Level     bool       `json:"level"`
-	Known     int64      `json:"known"`   // changes that it has
-	Pending   int64      `json:"pending"` // and has not yet
-	Mismatch  bool       `json:"mismatch,omitempty"`
-	Snapshot  *Snapshot  `json:"snapshot,omitempty"` // given to the peer
-	LastError string     `json:"last_error,omitempty"`
-	ErrorAt   *time.Time `json:"error_at,omitempty"`
+	Peer      string `json:"peer"`
+	Connected bool   `json:"connected"`
+	Level     bool   `json:"level"`
+	Known     int64  `json:"known"`   // changes that it has
+	Pending   int64  `json:"pending"` // and has not yet
+	Mismatch  bool   `json:"mismatch,omitempty"`
+	// RepairedAt is when a repair with the peer ended last, and Repaired how many documents all of them changed here.
+	RepairedAt *time.Time `json:"repaired_at,omitempty"`
+	Repaired   int64      `json:"repaired,omitempty"`
+	Snapshot   *Snapshot  `json:"snapshot,omitempty"` // given to the peer
+	LastError  string     `json:"last_error,omitempty"`
+	ErrorAt    *time.Time `json:"error_at,omitempty"`
 }
 
 // Snapshot tells how much of a snapshot has passed, of about how much.
