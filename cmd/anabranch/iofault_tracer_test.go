@@ -42,9 +42,8 @@ func init() {
 	if text == "" {
 		return
 	}
-	os.Unsetenv(traceEnv)
 	t := &tracer{threads: make(map[int]*tracedThread)}
-	err := json.Unmarshal([]byte(text), &t.spec)
+	err := errors.Join(os.Unsetenv(traceEnv), json.Unmarshal([]byte(text), &t.spec))
 	if err == nil {
 		err = t.run()
 	}

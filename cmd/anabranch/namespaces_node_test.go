@@ -118,7 +118,7 @@ func (n *netNode) stop(signal unix.Signal) {
 		return
 	}
 	n.life.Add(1)
-	n.cmd.Process.Signal(signal)
+	_ = n.cmd.Process.Signal(signal) // it may be gone
 	<-n.ended
 	n.cmd = nil
 }
@@ -232,7 +232,7 @@ func (n *netNode) shows(ctx context.Context) (numbers map[string]map[string]int,
 func (n *netNode) disturb(l *netLedger, rng *rand.Rand) string {
 	n.t.Helper()
 	pause := time.Duration(rng.IntN(2)*rng.IntN(2000)) * time.Millisecond
-	what := ""
+	var what string
 	switch d := rng.IntN(10); {
 	case d < 1:
 		n.stop(unix.SIGTERM)

@@ -85,7 +85,9 @@ func sweepNamespaces(t *testing.T) {
 		pid, _, _ := strings.Cut(strings.TrimPrefix(name, namespacePrefix), "-")
 		if n, err := strconv.Atoi(pid); err == nil && errors.Is(unix.Kill(n, 0), unix.ESRCH) {
 			t.Logf("removing the namespace %s of a test that was killed", name)
-			exec.Command("ip", "netns", "del", name).Run()
+			if out, err := exec.Command("ip", "netns", "del", name).CombinedOutput(); err != nil {
+				t.Logf("%v: %s", err, out)
+			}
 		}
 	}
 }

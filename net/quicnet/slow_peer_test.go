@@ -116,7 +116,7 @@ func openSpace(t *testing.T, cfg replica.Config) (*replica.Replica, *replica.Spa
 
 func randomBytes(rng *rand.ChaCha8, n int) []byte {
 	b := make([]byte, n)
-	rng.Read(b)
+	_, _ = rng.Read(b) // never fails
 	return b
 }
 

@@ -47,7 +47,7 @@ func (sn *snapshot) enter() error {
 // guard makes an error of a panic in Badger. When it cannot make a new memtable, it fails the commit and is left without one, and
 // then every read meets a nil pointer. The store is read-only by then; that must not take the process down.
 func (sn *snapshot) guard(err *error) {
-	p := recover()
+	p := recover() //nolint:revive // guard itself is what is deferred
 	if p == nil {
 		return
 	}
