@@ -30,7 +30,10 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 	defer cancel()
 	watching := make(chan struct{})
 	go func() {
-		for range p.sa.WatchConflicts(ctx) {
+		for _, err := range p.sa.WatchConflicts(ctx) {
+			if err != nil {
+				return // ctx has ended
+			}
 			select {
 			case watching <- struct{}{}:
 			case <-ctx.Done():

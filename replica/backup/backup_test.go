@@ -2,12 +2,14 @@ package backup
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +131,37 @@ func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	}
 }
 
+// TestBlocksLeftOutOrMovedAreNoticed: each block is sound by itself, and the whole is not.
+func TestBlocksLeftOutOrMovedAreNoticed(t *testing.T) {
+	b := write(t, []entry{{"a", strings.Repeat("a", store.MaxValueBytes)}, {"b", strings.Repeat("b", store.MaxValueBytes)}, {"c", "c"}}, "one.pem", "two.pem")
+	var blocks [][]byte
+	for rest := b[len(magic)+1:]; len(rest) > 0; {
+		n := blockHead + int(binary.LittleEndian.Uint32(rest[1:]))
+		blocks, rest = append(blocks, rest[:n]), rest[n:]
+	}
+	if len(blocks) != 7 {
+		t.Fatalf("there are %d blocks", len(blocks))
+	}
+	try := func(what string, order []int) {
+		changed := bytes.Clone(b[:len(magic)+1])
+		for _, i := range order {
+			changed = append(changed, blocks[i]...)
+		}
+		if _, _, err := read(changed); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for i := range blocks {
+		order := []int{0, 1, 2, 3, 4, 5, 6}
+		try(fmt.Sprintf("without block %d", i), slices.Delete(slices.Clone(order), i, i+1))
+		try(fmt.Sprintf("with block %d twice", i), slices.Insert(slices.Clone(order), i, i))
+		if i > 0 {
+			order[i-1], order[i] = order[i], order[i-1]
+			try(fmt.Sprintf("with block %d too early", i), order)
+		}
+	}
+}
+
 func TestErrorsSayWhatAndWhere(t *testing.T) {
 	b := small(t)
 	newer := bytes.Clone(b)
@@ -205,6 +238,9 @@ func TestWriterRefusesWhatNoReaderTakes(t *testing.T) {
 	}
 	if w.AddFile("../x", nil) == nil || w.AddFile("x", make([]byte, maxFileBytes+1)) == nil {
 		t.Error("a file that cannot be restored was taken")
+	}
+	if w.Add(make([]byte, store.MaxKeyBytes+1), nil) == nil || w.Add([]byte("a"), make([]byte, store.MaxValueBytes+1)) == nil {
+		t.Error("an entry that is too large was taken")
 	}
 	if err := w.Add([]byte("b"), nil); err != nil {
 		t.Fatal(err)

@@ -37,15 +37,16 @@ const blockHead = 1 + 4 + 4
 
 // Limits. Each length is checked against them before memory is taken.
 const (
-	blockBytes    = 1 << 20 // of entries, from where on a block is full
-	maxBlockBytes = 4 << 20
-	maxEntryBytes = 2*binary.MaxVarintLen32 + store.MaxKeyBytes + store.MaxValueBytes
-	maxRawBytes   = blockBytes + maxEntryBytes
-	maxFileName   = 255
-	maxFileBytes  = 1 << 20
-	maxFiles      = 8 << 10
-	maxAllFiles   = 16 << 20 // bytes of all of them
-	trailerBytes  = 8 + 8 + 32
+	blockBytes     = 1 << 20 // of entries, from where on a block is full
+	maxBlockBytes  = 4 << 20
+	maxEntryBytes  = 2*binary.MaxVarintLen32 + store.MaxKeyBytes + store.MaxValueBytes
+	maxRawBytes    = blockBytes + maxEntryBytes
+	maxWindowBytes = 8 << 20 // of a zstd frame
+	maxFileName    = 255
+	maxFileBytes   = 1 << 20
+	maxFiles       = 8 << 10
+	maxAllFiles    = 16 << 20 // bytes of all of them
+	trailerBytes   = 8 + 8 + 32
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -20,7 +20,7 @@ import (
 type Reader struct {
 	r       io.Reader
 	hash    hash.Hash
-	decoder *zstd.Decoder
+	decoder *zstd.Decoder // nil until it is needed
 	header  Header
 	payload []byte
 	raw     []byte
@@ -39,11 +39,7 @@ type Visitor struct {
 
 // NewReader reads the beginning of a backup.
 func NewReader(r io.Reader) (*Reader, error) {
-	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRawBytes), zstd.WithDecoderMaxWindow(8<<20))
-	if err != nil {
-		return nil, fmt.Errorf("read the backup: %w", err)
-	}
-	b := &Reader{r: r, hash: sha256.New(), decoder: decoder}
+	b := &Reader{r: r, hash: sha256.New()}
 	var begin [len(magic) + 1]byte
 	if err := b.read(begin[:]); err != nil {
 		if errors.Is(err, ErrDamaged) {
@@ -135,9 +131,7 @@ func (b *Reader) Read(v Visitor) (Summary, error) {
 		case blockEntries:
 			err = b.entries(payload, v)
 		case blockCompressed:
-			if b.raw, err = b.decoder.DecodeAll(payload, b.raw[:0]); err != nil {
-				err = b.damaged("it does not decompress: %v", err)
-			} else {
+			if err = b.unpack(payload); err == nil {
 				err = b.entries(b.raw, v)
 			}
 		case blockTrailer:
@@ -149,6 +143,21 @@ func (b *Reader) Read(v Visitor) (Summary, error) {
 			return b.sum, err
 		}
 	}
+}
+
+// unpack decompresses a payload into raw.
+func (b *Reader) unpack(payload []byte) (err error) {
+	if b.decoder == nil {
+		b.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxMemory(maxRawBytes), zstd.WithDecoderMaxWindow(maxWindowBytes))
+		if err != nil {
+			return fmt.Errorf("read the backup: %w", err)
+		}
+	}
+	if b.raw, err = b.decoder.DecodeAll(payload, b.raw[:0]); err != nil {
+		return b.damaged("it does not decompress: %v", err)
+	}
+	return nil
 }
 
 func (b *Reader) file(payload []byte, v Visitor) error {

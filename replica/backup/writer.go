@@ -11,6 +11,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 // Writer writes a backup: NewWriter, files, entries, Close. After an error it is of no use.
@@ -81,6 +83,9 @@ func (b *Writer) AddFile(name string, content []byte) error {
 
 // Add adds one entry. Keys must ascend.
 func (b *Writer) Add(key, value []byte) error {
+	if len(key) > store.MaxKeyBytes || len(value) > store.MaxValueBytes {
+		return fmt.Errorf("write the backup: key %.60q has %d bytes, its value %d: no store takes that", key, len(key), len(value))
+	}
 	if b.sum.Entries > 0 && bytes.Compare(key, b.last) <= 0 {
 		return fmt.Errorf("write the backup: key %q is not after %q", key, b.last)
 	}
