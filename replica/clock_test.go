@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -170,7 +171,7 @@ func TestClockThatJumpsDuringAConnection(t *testing.T) {
 			update(t, sa, func(tx *replica.Tx) { tx.Doc("count").Increment(crdt.Path{"n"}, 1) })
 		}
 		until(t, "it is noticed", func() bool { return a.r.Clock().Holding })
-		if st, _ := sb.Status(t.Context()); len(st.Peers) != 1 || st.Peers[0].LastError != "" {
+		if st, _ := sb.Status(t.Context()); len(st.Peers) != 1 || strings.Contains(st.Peers[0].LastError, "refused") {
 			t.Errorf("b refused something: %+v", st.Peers)
 		}
 		a.clock.set(0)
@@ -319,8 +320,9 @@ func TestBackupFromBeforeARebase(t *testing.T) {
 // The peer's clock is ahead as well when a frame goes out, and then the cable is pulled: whether it arrived, only the peer knows. Its word in the
 // next session decides. What it has keeps its time, and what it has not is re-issued: nothing is lost, and nothing is counted twice.
 func TestFrameWhoseAcknowledgementNeverCame(t *testing.T) {
-	for _, arrives := range []bool{true, false} {
-		t.Run(fmt.Sprintf("it arrives: %t", arrives), func(t *testing.T) {
+	for _, tt := range []struct{ arrives, killed bool }{{true, true}, {false, true}, {true, false}, {false, false}} {
+		arrives := tt.arrives
+		t.Run(fmt.Sprintf("it arrives: %t, killed: %t", arrives, tt.killed), func(t *testing.T) {
 			network := memnet.New(1)
 			a, b, c := newStation(t, network, "a", "b", "c"), newStation(t, network, "b"), newStation(t, network, "c")
 			a.clock.set(time.Hour)
@@ -337,7 +339,9 @@ func TestFrameWhoseAcknowledgementNeverCame(t *testing.T) {
 			// What is written now is handed to a session that leads nowhere.
 			update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 1) })
 			a.close()
-			touch(t, a.cfg.Dir)
+			if tt.killed {
+				touch(t, a.cfg.Dir)
+			}
 			network.Heal()
 			network.Cut(memnet.ID("a"), memnet.ID("b"))
 			a.clock.set(0)
@@ -396,5 +400,55 @@ func TestNodeAheadStillRelays(t *testing.T) {
 	hasSoundTimes(t, sc)
 	if got := show(t, sc, "mine"); got != "map[x:1]" {
 		t.Error(got)
+	}
+}
+
+// A backup does not know what was handed out after it was taken. So the writes in it are re-issued only when all members have been asked.
+func TestBackupFromBeforeSomethingWasHandedOut(t *testing.T) {
+	network := memnet.New(1)
+	a, b, c := newStation(t, network, "a", "b", "c"), newStation(t, network, "b"), newStation(t, network, "c")
+	a.clock.set(time.Hour)
+	b.clock.set(time.Hour)
+	sa, sb := a.open(t), b.open(t)
+	if err := sa.WaitSynced(t.Context(), set(t, sa, "first", "x", 1), 1); err != nil {
+		t.Fatal(err)
+	}
+	network.Cut(memnet.ID("a"), memnet.ID("b"))
+	a.close()
+	sa = a.open(t)
+	rc := update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 1) })
+	a.close()
+	backup := t.TempDir() + "/backup"
+	if err := os.CopyFS(backup, os.DirFS(a.cfg.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(backup, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	sa = a.open(t)
+	network.Heal()
+	if err := sa.WaitSynced(t.Context(), rc, 1); err != nil {
+		t.Fatal(err)
+	}
+	network.Cut(memnet.ID("a"), memnet.ID("b"))
+	a.close()
+	a.cfg.Dir = backup
+	a.clock.set(0)
+	b.clock.set(0)
+	sa, sc := a.open(t), c.open(t)
+	until(t, "a waits for the word of b", func() bool {
+		held := a.r.Clock().Held
+		return len(held) == 1 && len(held[0].WaitsFor) == 1 && held[0].WaitsFor[0] == memnet.ID("b")
+	})
+	network.Heal()
+	until(t, "a has heard", func() bool { return len(a.r.Clock().Held) == 0 })
+	for _, n := range []*station{a, b, c} {
+		n.clock.set(time.Hour)
+	}
+	waitLevel(t, sa, sb, sc)
+	for _, s := range []*replica.Space{sa, sb, sc} {
+		if got := show(t, s, "sum"); got != "map[n:1]" {
+			t.Errorf("got %s", got)
+		}
 	}
 }

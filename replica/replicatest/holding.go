@@ -1,8 +1,10 @@
 package replicatest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
@@ -476,6 +478,12 @@ func (s *simulation) reissuePart(r *replica, holds []docstore.Hold, next map[crd
 // next one, before which nobody can have anything of it.
 func (s *simulation) rename(r *replica, holds []docstore.Hold, res docstore.Reissued) {
 	o := s.oracles[r.space]
+	all := slices.SortedFunc(maps.Keys(res.Names), func(a, b crdt.Dot) int { return cmp.Compare(a.Time, b.Time) })
+	for i := 1; i < len(all); i++ {
+		if res.Names[all[i]].Time <= res.Names[all[i-1]].Time {
+			s.failf("node %d: %s came after %s, and is re-issued before it", r.node.index, all[i], all[i-1])
+		}
+	}
 	for _, h := range holds {
 		var olds []crdt.Dot
 		for old := range res.Names {
