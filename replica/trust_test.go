@@ -32,7 +32,6 @@ type node struct {
 	id      keyed
 	network *memnet.Network
 	addr    string
-	now     func() time.Time
 }
 
 func addrOf(id keyed) string { return "mem:" + id.PeerID().String() }
@@ -209,16 +208,13 @@ func TestATicketIsRefusedWithAReason(t *testing.T) {
 		if err := sa.Withdraw(info.ID); err != nil {
 			t.Fatal(err)
 		}
-		byC := ""
-		{
-			admin := openNode(t, network, "former admin")
-			sc := join(t, admin, sa, replica.AdminRights)
-			byC = invite(t, sc, replica.Invitation{Rights: replica.ReadRights})
-			if err := sa.Revoke(t.Context(), admin.id.PeerID()); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, "the former admin has heard", func() bool { return sc.Rights() == replica.NoRights })
+		admin := openNode(t, network, "former admin")
+		sd := join(t, admin, sa, replica.AdminRights)
+		byFormerAdmin := invite(t, sd, replica.Invitation{Rights: replica.ReadRights})
+		if err := sa.Revoke(t.Context(), admin.id.PeerID()); err != nil {
+			t.Fatal(err)
 		}
+		eventually(t, "the former admin has heard", func() bool { return sd.Rights() == replica.NoRights })
 		expired := invite(t, sa, replica.Invitation{Rights: replica.ReadRights, Within: time.Hour})
 		<-time.After(time.Hour + 30*time.Second) // b's clock allows for a minute; a's does not
 		tooLate := invite(t, sa, replica.Invitation{Rights: replica.ReadRights, Within: time.Hour, Lasting: time.Minute})
@@ -228,7 +224,7 @@ func TestATicketIsRefusedWithAReason(t *testing.T) {
 		for _, tt := range []struct{ name, ticket, want string }{
 			{"used", used, "it was used already"},
 			{"withdrawn", withdrawn, "withdrawn"},
-			{"by a former admin", byC, "may not let anybody in any more"},
+			{"by a former admin", byFormerAdmin, "may not let anybody in any more"},
 			{"expired a moment ago", expired, "expired"},
 			{"expired long ago", longAgo, "expired"},
 			{"for rights that are over", tooLate, "expired"},

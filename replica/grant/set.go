@@ -1,6 +1,7 @@
 package grant
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -113,11 +114,11 @@ func (s *Set) Load(list []Statement) error {
 	for len(list) > 0 {
 		var left []Statement // whose issuer comes later: what is stored is not in the order of arrival
 		for _, st := range list {
-			switch _, err := s.Add(st, maxMillis); err {
-			case nil:
-			case ErrIssuer:
+			_, err := s.Add(st, maxMillis)
+			switch {
+			case errors.Is(err, ErrIssuer):
 				left = append(left, st)
-			default:
+			case err != nil:
 				return fmt.Errorf("statement about %s: %w", st.Subject.Short(), err)
 			}
 		}
