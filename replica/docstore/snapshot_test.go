@@ -189,6 +189,40 @@ func TestDeltaBesideASnapshotBringsNothingBack(t *testing.T) {
 	equal(t, s, e)
 }
 
+// What S removed, and has forgotten of, E has removed too and cannot say by whom. Who gets that from E must not take itself for
+// closed: to it S's removal is a transaction that it does not have.
+func TestWhoGetsEffectsOfAnUnfinishedSnapshotIsOpen(t *testing.T) {
+	s, e, told, built := newNode(t, 1), newNode(t, 2), newNode(t, 3), newNode(t, 4)
+	s.set(1, "a", "x", "old")
+	s.set(2, "b", "x", "old")
+	for _, n := range []*node{e, told, built} {
+		n.pull(s)
+	}
+	s.remove(3, "a", "")
+	s.prune(100)
+	take := e.begin(s, 1, 1<<20)
+	take.mergePiece(&protocol.SnapshotPiece{Range: protocol.Range{Upper: protocol.Position{Key: "b"}}})
+	b := new(store.Batch)
+	e.space.AbandonSnapshot()
+	e.commit(b)
+	e.reload()
+	d := e.set(10, "a", "x", "written over what is no more")
+	if err := told.merge(d); err != nil {
+		t.Fatal(err)
+	}
+	built.pull(e)
+	for name, n := range map[string]*node{"by its own delta": told, "from the log": built} {
+		if n.space.IsClosed() {
+			t.Errorf("%s: closed at %s", name, n.space.VV())
+		}
+		n.begin(s, 10, 1<<20).all()
+		if !n.space.IsClosed() {
+			t.Errorf("%s: after a snapshot of S it is open: %s beyond %s", name, n.space.Horizon(), n.space.VV())
+		}
+		n.verify()
+	}
+}
+
 // Large documents travel in parts, both what S has of them and what E has to lose.
 func TestSnapshotOfLargeDocumentsKeepsWithinItsBounds(t *testing.T) {
 	const fields, size, bound = 3000, 300, 64 << 10
