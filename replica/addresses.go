@@ -18,7 +18,7 @@ func listening(pc *peerConn) []string {
 	}
 	for _, said := range pc.PeerAddrs() {
 		_, port, err := net.SplitHostPort(said)
-		if err != nil {
+		if err != nil || port == "0" {
 			continue
 		}
 		seen := net.JoinHostPort(remote.Addr().Unmap().String(), port)
@@ -46,4 +46,10 @@ func usable(pc *peerConn, addrs []string) []string {
 func isLoopback(addr string) bool {
 	ip, err := netip.ParseAddrPort(addr)
 	return err == nil && ip.Addr().Unmap().IsLoopback()
+}
+
+// isReachable reports whether an address means something to other machines.
+func isReachable(addr string) bool {
+	ip, err := netip.ParseAddrPort(addr)
+	return err == nil && ip.Addr().Unmap().IsGlobalUnicast()
 }

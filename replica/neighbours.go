@@ -88,6 +88,27 @@ func (r *Replica) Learn(p PeerID, source mesh.Source, addrs ...string) {
 	r.near.poke()
 }
 
+// SeenAt returns addresses at which peers see this node and which it does not know itself: those of a router that translates addresses, at which others
+// may reach it, too.
+func (r *Replica) SeenAt() []string {
+	if r.cfg.Transport == nil {
+		return nil
+	}
+	own := r.Addrs()
+	r.peers.mu.Lock()
+	defer r.peers.mu.Unlock()
+	r.near.mu.Lock()
+	defer r.near.mu.Unlock()
+	var seen []string
+	for _, pc := range r.peers.conns {
+		if addr := pc.seenAt; isReachable(addr) && slices.ContainsFunc(own, isReachable) && !slices.Contains(own, addr) && !slices.Contains(seen, addr) {
+			seen = append(seen, addr)
+		}
+	}
+	slices.Sort(seen)
+	return seen[:min(len(seen), protocol.MaxAddrs)]
+}
+
 // mayMeet reports whether a connection with a peer would be allowed here.
 func (r *Replica) mayMeet(p PeerID) bool { return p != r.Self() && r.isWelcome(p) }
 
@@ -192,15 +213,15 @@ func (r *Replica) hold(p PeerID, d time.Duration) {
 func (r *Replica) reach(p PeerID) {
 	n := &r.near
 	conn, err := r.dialKnown(r.ctx, p)
-	n.mu.Lock()
-	delete(n.dialling, p)
-	n.mu.Unlock()
 	if err == nil {
 		err = r.serve(conn, false)
 	} else {
 		r.log.Debug("a node that was heard of cannot be reached", "peer", p, "error", err)
 	}
 	r.afterwards(p, err)
+	n.mu.Lock()
+	delete(n.dialling, p)
+	n.mu.Unlock()
 	n.poke()
 }
 
@@ -218,12 +239,17 @@ func (r *Replica) afterwards(p PeerID, err error) {
 	}
 }
 
+var errNowhere = errors.New("nobody has said where the node is")
+
 // dialKnown dials a node at the addresses where it may be, one after the other.
 func (r *Replica) dialKnown(ctx context.Context, p PeerID) (Conn, error) {
 	n := &r.near
 	n.mu.Lock()
 	addrs := n.book.Addrs(p)
 	n.mu.Unlock()
+	if len(addrs) == 0 {
+		return nil, errNowhere
+	}
 	var errs []error
 	for _, addr := range addrs {
 		within, cancel := context.WithTimeout(ctx, meshDialTimeout)

@@ -150,7 +150,7 @@ func (r *Replica) dial(ctx context.Context, p Peer) (Conn, error) {
 	if err == nil || p.ID.IsZero() {
 		return conn, err
 	}
-	if conn, kerr := r.dialKnown(ctx, p.ID); kerr == nil && conn != nil {
+	if conn, kerr := r.dialKnown(ctx, p.ID); kerr == nil {
 		return conn, nil
 	}
 	return nil, err

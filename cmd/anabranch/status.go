@@ -43,6 +43,9 @@ func printStatus(w io.Writer, st node.Status) {
 	if len(st.Addresses) > 0 {
 		fmt.Fprintf(w, "Listens:  %s\n", strings.Join(st.Addresses, ", "))
 	}
+	if len(st.SeenAt) > 0 {
+		fmt.Fprintf(w, "Seen at:  %s\n", strings.Join(st.SeenAt, ", "))
+	}
 	if st.Admin != "" {
 		fmt.Fprintf(w, "Watching: http://%s\n", st.Admin)
 	}

@@ -231,7 +231,7 @@ func event(c replica.Change) Event {
 // Status describes the node.
 func (l *Local) Status(ctx context.Context) (Status, error) {
 	st := Status{
-		Dir: l.dir, Serving: l.serving, Version: l.version, PeerID: l.peerID, Addresses: l.r.Addrs(), Admin: l.admin,
+		Dir: l.dir, Serving: l.serving, Version: l.version, PeerID: l.peerID, Addresses: l.r.Addrs(), SeenAt: l.r.SeenAt(), Admin: l.admin,
 		DiskBytes: l.r.Usage().DiskBytes, Clock: clockStatus(l.r.Clock()), Spaces: []SpaceStatus{}, Peers: []Peer{},
 	}
 	if l.serving {

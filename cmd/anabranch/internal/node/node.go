@@ -116,7 +116,8 @@ type Status struct {
 	PeerID    string        `json:"peer_id,omitempty"`
 	ReplicaID string        `json:"replica_id,omitempty"`
 	Addresses []string      `json:"addresses,omitempty"`
-	Admin     string        `json:"admin,omitempty"` // address for those who watch the node
+	SeenAt    []string      `json:"seen_at,omitempty"` // where peers see it, beside its addresses
+	Admin     string        `json:"admin,omitempty"`   // address for those who watch the node
 	DiskBytes int64         `json:"disk_bytes"`
 	Clock     Clock         `json:"clock"`
 	Spaces    []SpaceStatus `json:"spaces"`

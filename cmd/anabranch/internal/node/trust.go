@@ -133,7 +133,7 @@ func (l *Local) Invite(ctx context.Context, space string, inv Invitation) (Ticke
 	}
 	addrs := inv.Addrs
 	if len(addrs) == 0 {
-		addrs = l.r.Addrs()
+		addrs = append(l.r.SeenAt(), l.r.Addrs()...)
 	}
 	if len(addrs) == 0 {
 		return Ticket{}, fmt.Errorf("%w: who joins must reach this node: run `anabranch serve`, or say with --addr where it will be", ErrOffline)
