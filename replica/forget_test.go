@@ -100,7 +100,7 @@ func TestMemberThatIsAwayHoldsPruningBackUntilMaxOffline(t *testing.T) {
 		}
 		for _, m := range spaces[0].Members() {
 			away := m.Peer == memnet.ID("2")
-			if m.Counts != true || m.Lacks != away {
+			if !m.Counts || m.Lacks != away {
 				t.Errorf("of a member that is away (%v) it says %+v", away, m)
 			}
 			if away && (m.Heard.Sub(left).Abs() > 5*time.Minute || m.Connected) {

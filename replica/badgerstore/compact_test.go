@@ -37,7 +37,7 @@ func TestCompactGivesTheRoomOfDeletedKeysBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.Close()
+		t.Cleanup(func() { s.Close() })
 		load(t, s, "kept", 10_000, 400)
 		load(t, s, "gone", much, 400)
 		for k := 0; k < much; {

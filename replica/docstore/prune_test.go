@@ -257,3 +257,24 @@ func TestFloorIsKept(t *testing.T) {
 		t.Errorf("the floor is %d after reopening", n.space.Floor())
 	}
 }
+
+// b has everything of a up to 10, but not the field that was written then, for a has written it anew at 20. Were 10 stable at b, the
+// old entry would be dead there when somebody else sends it, and nothing in the cell would say why.
+func TestStableDoesNotRiseWhereTheSpaceIsOpen(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	a.set(10, "d", "a", "x")
+	a.set(20, "d", "a", "y")
+	if err := b.merge(a.build(1, 0, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if b.space.VV().Get(1) != 10 || b.space.IsClosed() {
+		t.Fatalf("vv is %s, horizon %s", b.space.VV(), b.space.Horizon())
+	}
+	if b.space.RaiseStable(b.space.VV()) {
+		t.Errorf("stable has risen to %s", b.space.Stable())
+	}
+	b.pull(a)
+	if !b.space.RaiseStable(b.space.VV()) {
+		t.Error("stable has not risen where the space is closed")
+	}
+}

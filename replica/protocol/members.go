@@ -34,6 +34,7 @@ type MemberNews struct {
 	Dots  []crdt.Dot // ascending by replica, at most MaxMemberDots
 }
 
+// Bounds of a message.
 const (
 	// MaxMembersTold bounds the members of one message, MaxMemberDots the entries of one of them. A vector that differs in more
 	// is told in part, as a lower bound.

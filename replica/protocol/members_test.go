@@ -86,7 +86,7 @@ func TestMembersAreToldOnlyWhatIsNews(t *testing.T) {
 		{"the first time", func() {}, false, 1},
 		{"again", func() {}, true, 0},
 		{"heard of a little later", func() { m.Heard += 999 }, true, 0},
-		{"heard of much later", func() { m.Heard += 1 }, true, 1},
+		{"heard of much later", func() { m.Heard++ }, true, 1},
 		{"it holds more, among many writes", func() { m.VV = vectorOf(10, 16) }, false, 0},
 		{"it holds more, in a pause", func() {}, true, 1},
 		{"it holds more than we told of ourselves", func() { m.VV = vectorOf(10, 20, 5) }, true, 1},
