@@ -43,6 +43,7 @@ func Run(t *testing.T, make Maker) {
 		{"the expected peer is not there", testWrongPeer},
 		{"a peer that is not allowed is refused", testNotAllowed},
 		{"a peer that the dialler does not allow is refused", testDialNotAllowed},
+		{"a node that is not known may ask to join", testJoin},
 		{"a node refuses itself", testSameIdentity},
 		{"nobody listens", testNobody},
 		{"clock skew is seen from both sides", testSkew},
