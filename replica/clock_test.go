@@ -415,6 +415,7 @@ func TestBackupFromBeforeSomethingWasHandedOut(t *testing.T) {
 	}
 	network.Cut(memnet.ID("a"), memnet.ID("b"))
 	a.close()
+	touch(t, a.cfg.Dir) // it writes under an ID of which b was never told
 	sa = a.open(t)
 	rc := update(t, sa, func(tx *replica.Tx) { tx.Doc("sum").Increment(crdt.Path{"n"}, 1) })
 	a.close()
