@@ -170,7 +170,8 @@ func (s *Session) Receive(m Message) (Step, error) {
 	case *SnapshotOffer:
 		return s.receiveOffer(m), nil
 	case *SnapshotRequest:
-		return s.receiveRequest(m), nil
+		s.receiveRequest(m)
+		return Step{}, nil
 	case *SnapshotBegin:
 		return s.receiveBegin(m), nil
 	case *SnapshotPiece:

@@ -64,9 +64,8 @@ func (s *Session) receiveOffer(m *SnapshotOffer) Step {
 	return Step{Offered: true}
 }
 
-func (s *Session) receiveRequest(m *SnapshotRequest) Step {
+func (s *Session) receiveRequest(m *SnapshotRequest) {
 	s.snap.request, s.snap.serving = m, false
-	return Step{}
 }
 
 // receiveBegin: what the peer serves a snapshot of it holds durably, so it also acknowledges.
