@@ -99,14 +99,19 @@ func (r *Replica) loadSpace(snap store.Snapshot, name string, number uint32) (*S
 // snapshotState copies the state for publication. It is called with r.mu held, or before s is shared.
 func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
 	conflicts, conflicted := s.state.Conflicts()
+	vv, closed := s.state.VV().Clone(), s.state.IsClosed()
+	horizon := vv // vv ≤ horizon; nobody changes what is published, so long vectors are not copied twice
+	if !closed {
+		horizon = s.state.Horizon().Clone()
+	}
 	return durableState{
 		State: protocol.State{
-			Self: self, VV: s.state.VV().Clone(), Stable: s.state.Stable().Clone(),
-			Digest: s.state.Digest(), Closed: s.state.IsClosed(), Ahead: s.state.Horizon().Beyond(s.state.VV()),
+			Self: self, VV: vv, Stable: s.state.Stable().Clone(),
+			Digest: s.state.Digest(), Closed: closed, Ahead: s.state.Horizon().Beyond(s.state.VV()),
 			Rejoining: s.state.Rejoining() != nil,
 		},
 		taking:  takenOf(s.state.Rejoining()),
-		horizon: s.state.Horizon().Clone(), arrival: s.state.Arrival(), floor: s.state.Floor(), documents: s.state.Documents(),
+		horizon: horizon, arrival: s.state.Arrival(), floor: s.state.Floor(), documents: s.state.Documents(),
 		conflicts: conflicts, conflicted: conflicted,
 		max: s.state.Horizon().Max(), owned: s.state.Owned(), ownedVersion: s.state.OwnedVersion(), renamings: s.state.Renamings(),
 	}

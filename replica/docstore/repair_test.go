@@ -29,7 +29,9 @@ func mend(t *testing.T, a, b *node) mended {
 	var sessions [2]*protocol.Session
 	for i, n := range nodes {
 		sessions[i] = protocol.NewSession(protocol.State{VV: n.space.VV().Clone(), Stable: n.space.Stable().Clone()})
-		sessions[i].Next(nil)
+		if _, err := sessions[i].Next(nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for i, n := range nodes { // each thinks that the other has what it has, so that no deltas are sent
 		if _, err := sessions[i].Receive(&protocol.Vectors{VV: n.space.VV().Clone()}); err != nil {

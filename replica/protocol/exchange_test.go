@@ -109,7 +109,7 @@ func TestDeltaMayComeBeforeTheVectorIsKnown(t *testing.T) {
 	a, b := randomVectors(rand.New(rand.NewPCG(5, 6)), 100, 0)
 	b.Advance(dot(replicaB, 7))
 	s := NewSession(State{VV: a})
-	s.Next(wholeLog{})
+	next(t, s)
 	receive(t, s, &Opening{VV: Summarize(b)})
 	if step := receive(t, s, delta(replicaB, 6, 9)); step.Merge == nil {
 		t.Fatal("the delta was not merged")
@@ -138,7 +138,7 @@ func TestBadBranches(t *testing.T) {
 		{"one place twice", []Branch{{Entries: []crdt.Dot{entry(1)}}, {Entries: []crdt.Dot{entry(1)}}}},
 	} {
 		s := NewSession(State{VV: a})
-		s.Next(wholeLog{})
+		next(t, s)
 		receive(t, s, &Opening{VV: VectorSummary{Entries: 3}})
 		if _, err := s.Receive(&Branches{List: c.list}); err == nil {
 			t.Errorf("%s: no error", c.name)

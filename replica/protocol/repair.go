@@ -167,7 +167,7 @@ func (s *Session) RepairEnded() []RepairOutcome {
 // RepairDone takes the result of a job.
 func (s *Session) RepairDone(job *RepairJob, res RepairResult) {
 	switch {
-	case !job.served && s.own != nil && s.own.round == job.Round && s.own.total.Err == nil:
+	case !job.served && s.own != nil && s.own.round == job.Round && !s.own.isOver():
 		s.own.total.Changed += res.Changed
 		s.own.total.Damaged += res.Damaged
 		if res.Err != nil {
@@ -205,6 +205,8 @@ func (o *ownRepair) giveUp(err error) {
 	o.job, o.asked, o.spans = nil, nil, nil
 	o.out = &RangeDigests{Round: o.round}
 }
+
+func (o *ownRepair) isOver() bool { return o.total.Err != nil }
 
 func (s *Session) endOwn(err error) {
 	s.own.total.Err = err
@@ -285,7 +287,7 @@ func (s *Session) receiveRangeAnswer(m *RangeAnswer) error {
 	switch {
 	case m.Refused:
 		s.endOwn(fmt.Errorf("the peer refused: %.200s", m.Text))
-	case o.total.Err != nil: // given up
+	case o.isOver(): // given up
 	case !o.opened:
 		if !m.Stable.LessOrEqual(s.local.VV) {
 			o.giveUp(errors.New("this replica is below the peer's stable vector: it needs a snapshot"))
@@ -405,7 +407,7 @@ func (s *Session) receiveRangeCells(m *RangeCells) error {
 
 func (s *Session) receiveReply(m *RangeCells) error {
 	o := s.own
-	if o == nil || o.round != m.Round || o.spans == nil || o.total.Err != nil {
+	if o == nil || o.round != m.Round || o.spans == nil || o.isOver() {
 		return nil
 	}
 	if len(m.Spans) == 0 || len(m.Spans) > len(o.spans) {
