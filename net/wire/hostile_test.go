@@ -333,7 +333,7 @@ func TestMarshalKeepsTheLimits(t *testing.T) {
 		}
 	}
 	largest := with(doc("a", MaxFrameBytes-19))
-	rand.NewChaCha8([32]byte{}).Read(largest.Documents[0].Cells) // or it would be packed
+	_, _ = rand.NewChaCha8([32]byte{}).Read(largest.Documents[0].Cells) // or it would be packed
 	b, err := Marshal(nil, largest)
 	if err != nil || len(b) != MaxFrameBytes {
 		t.Errorf("the largest frame: %d bytes, %v", len(b), err)
