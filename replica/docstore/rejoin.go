@@ -46,6 +46,7 @@ func (p *Progress) Add(documents, bytes int) {
 type rejoining struct {
 	mark   *Rejoin // nil if no snapshot is being merged
 	state  *protocol.SnapshotBegin
+	parts  cellParts
 	hidden crdt.VersionVector
 	seen   crdt.VersionVector // join(stable, V), while a delta is merged
 

@@ -57,6 +57,32 @@ func withSpared(c, own crdt.Cell, spared crdt.VersionVector) crdt.Cell {
 	return c
 }
 
+// cellParts is what came of a cell that is in several pieces: the last one may be taken only after all of the others, for it
+// has nothing but their dots to tell of their siblings. It is in memory only. After a break all of them come again.
+type cellParts struct {
+	of   *protocol.SnapshotBegin
+	at   protocol.Position
+	dots crdt.VersionVector
+}
+
+func (c *cellParts) add(p *protocol.Piece, fields [][]crdt.Field) {
+	if c.of != p.Of || c.at != p.Lower {
+		*c = cellParts{of: p.Of, at: p.Lower}
+	}
+	for _, doc := range fields {
+		for _, f := range doc {
+			for _, e := range f.Cell.Live {
+				c.dots.Advance(e.Dot)
+			}
+		}
+	}
+}
+
+// cover reports whether all that a piece says came before it did.
+func (c *cellParts) cover(p *protocol.Piece) bool {
+	return p.Spared.Len() == 0 || c.of == p.Of && c.at == p.Lower && p.Spared.LessOrEqual(c.dots)
+}
+
 // mergePart merges siblings of a cell that is not whole: what this replica has stays, but for what they say is dead.
 func (s *Space) mergePart(r Reader, b *store.Batch, p *protocol.Piece, fields [][]crdt.Field) (changed int, err error) {
 	for i, doc := range p.Documents {

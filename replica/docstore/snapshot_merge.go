@@ -40,6 +40,9 @@ func (s *Space) MergePiece(over *Overlay, b *store.Batch, p *protocol.Piece, sel
 	case p.Lower.Compare(mark.Position) > 0:
 		return m, fmt.Errorf("%w: the piece begins at %v, and here is all before %v", ErrGap, p.Lower, mark.Position)
 	}
+	if !s.rejoin.parts.cover(p) {
+		return m, fmt.Errorf("%w: siblings that come before the piece at %v are missing", ErrGap, p.Lower)
+	}
 	m.New = true
 	in, err := s.examinePiece(p, self, check, &m.Merged)
 	if err != nil {
@@ -54,7 +57,9 @@ func (s *Space) MergePiece(over *Overlay, b *store.Batch, p *protocol.Piece, sel
 	s.hide(s.horizon.Beyond(s.vv))
 	if p.Partial {
 		m.Next = mark.Position
-		m.Changed, err = s.mergePart(over, b, p, in.fields)
+		if m.Changed, err = s.mergePart(over, b, p, in.fields); err == nil {
+			s.rejoin.parts.add(p, in.fields)
+		}
 		return m, err
 	}
 	w := walk{space: s, over: over, batch: b, piece: p, fields: in.fields, left: s.mergeRoom(), merged: &m}

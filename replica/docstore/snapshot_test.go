@@ -297,6 +297,41 @@ func TestPartsOfACellBringNothingBack(t *testing.T) {
 	equal(t, s, e)
 }
 
+// The last part of a cell names the siblings in the parts before it, and nothing more of them: without those it says that they are dead.
+func TestLastPartOfACellIsNotTakenWithoutTheOthers(t *testing.T) {
+	s, e := newNode(t, 1), newNode(t, 100)
+	for i := range 6 {
+		w := newNode(t, crdt.ReplicaID(i+2))
+		w.set(1, "a", "x", strings.Repeat("w", 3000))
+		s.pull(w)
+	}
+	s.space.RaiseStable(s.space.VV().Clone())
+	take := e.begin(s, 100, 1<<20)
+	take.reader.MaxCell = 7000
+	for lost := false; ; {
+		p, err := take.reader.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Partial && !lost {
+			lost = true
+			continue
+		}
+		if p.Partial {
+			take.mergePiece(p)
+			continue
+		}
+		b := new(store.Batch)
+		_, err = e.space.MergePiece(&Overlay{Batch: b, Snapshot: e.snapshot()}, b, &protocol.Piece{SnapshotPiece: p, Of: take.begin}, e.id, anyTime)
+		if !lost || !errors.Is(err, ErrGap) {
+			t.Fatalf("a part was lost: %t; the last one gave %v", lost, err)
+		}
+		break
+	}
+	e.begin(s, 100, 1<<20).all() // it asks again
+	equal(t, s, e)
+}
+
 func mustRead(t *testing.T, n *node, key string) *crdt.Document {
 	t.Helper()
 	doc, ok, err := Read(n.snapshot(), 1, key)

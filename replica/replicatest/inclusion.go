@@ -62,7 +62,7 @@ func (o *oracle) doubt(cell int, k, other inclusion, seen, horizon crdt.VersionV
 			continue
 		}
 		for _, i := range h.effect.kills {
-			if met.has(i) && !all.has(i) && seen.Covers(o.txs[i].dot) {
+			if met.has(i) && !k.firm().has(i) && seen.Covers(o.txs[i].dot) {
 				vague = vague.with(h.tx)
 			}
 		}
