@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -57,14 +58,46 @@ func (r *Replica) rebase() {
 		r.held.Store(nil)
 		return
 	}
+	if at, err := r.tryRebase(); errors.Is(err, docstore.ErrCorrupt) {
+		at.mendHeld(err)
+	}
+}
+
+// tryRebase returns the space at which it failed, if it did.
+func (r *Replica) tryRebase() (at *Space, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ready := r.lookAtHeld(); !ready || r.quiesce() != nil {
-		return
+		return nil, nil
 	}
 	// Now that nothing moves, once more.
 	if all, ready := r.lookAtHeld(); ready && r.fence(all) {
-		r.afterRebase(all, r.reissue(all))
+		at, err = r.reissue(all)
+		r.afterRebase(all, err)
+	}
+	return at, err
+}
+
+// mendHeld mends what keeps a rebase from being done, with what is here: a repair with a peer waits for the rebase. What peers have
+// of it comes back when they may be told of everything again.
+func (s *Space) mendHeld(why error) {
+	s.noteDamage(why.Error())
+	s.mu.Lock()
+	d := &s.damage
+	early := time.Since(d.heldMended) < minRepairPause // it reads all of the space
+	if !early {
+		d.heldMended = time.Now()
+	}
+	s.mu.Unlock()
+	if early {
+		return
+	}
+	err := s.mendBroken(nil)
+	if err == nil {
+		_, err = s.repair(s.r.ctx, docstore.VerifyOptions{})
+	}
+	if err != nil {
+		s.r.log.Error("damage that keeps held writes from being re-issued could not be mended", "space", s.name, "error", err)
 	}
 }
 
@@ -298,7 +331,8 @@ func (s *Space) setFence(fenced bool) {
 }
 
 // reissue is called with mu held, so writes and received deltas wait. Each commit leaves a valid state: see docstore.Reissue.
-func (r *Replica) reissue(all []rebasing) error {
+// It returns the space at which it failed, if it did.
+func (r *Replica) reissue(all []rebasing) (at *Space, err error) {
 	var clock hlc.Clock
 	past, _ := r.soundPast(all)
 	clock.Observe(past)
@@ -327,18 +361,17 @@ func (r *Replica) reissue(all []rebasing) error {
 	}
 	for _, part := range all {
 		if err := r.relog(part); err != nil {
-			return fmt.Errorf("space %q: %w", part.space.name, err)
+			return part.space, fmt.Errorf("space %q: %w", part.space.name, err)
 		}
 		for done := false; !done; {
-			var err error
 			if done, err = r.reissuePart(part, b, &clock); err != nil {
-				return fmt.Errorf("space %q: %w", part.space.name, err)
+				return part.space, fmt.Errorf("space %q: %w", part.space.name, err)
 			}
 			b = new(store.Batch)
 		}
 	}
 	r.clock = clock
-	return nil
+	return nil, nil
 }
 
 func (r *Replica) relog(part rebasing) error {

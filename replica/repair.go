@@ -47,7 +47,8 @@ type RepairStatus struct {
 // damage is what was found wrong with the store of a space. It is guarded by Space.mu.
 type damage struct {
 	RepairStatus
-	rebuilt bool // documents were made anew: what derives from them must be verified
+	rebuilt    bool      // documents were made anew: what derives from them must be verified
+	heldMended time.Time // when damage that stood in the way of a rebase was mended last
 }
 
 // startRepair begins a repair with the peer of this session, unless one was just tried.
