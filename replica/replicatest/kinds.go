@@ -231,12 +231,11 @@ func (c *Counts) Add(o Counts) {
 
 // Missing returns the kinds that never came up and ought to. It takes an unlikely history to make the digests of two
 // replicas differ while their vectors are equal, a node forget that it passed on what another is about to re-issue, or a piece of a
-// snapshot come twice, so that is not asked for. Nor is a snapshot that damage makes unreadable: the two do not come together, see
-// repairPlan.temper.
+// snapshot come twice, so that is not asked for.
 func (c *Counts) Missing() []Kind {
 	var missing []Kind
 	for i, n := range c {
-		if k := Kind(i); n == 0 && k != DifferingDigests && k != RebasesSpared && k != LastingDifferences && k != KnownPieces && k != SnapshotsUnreadable {
+		if k := Kind(i); n == 0 && k != DifferingDigests && k != RebasesSpared && k != LastingDifferences && k != KnownPieces {
 			missing = append(missing, k)
 		}
 	}

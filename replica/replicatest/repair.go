@@ -32,15 +32,10 @@ func (s *simulation) drawRepairs(p *plan) {
 	}
 }
 
-// temper takes out what the simulation cannot account for: damage to what only its writer has, as long as that is held back, or to
-// documents that a snapshot or a re-issue is going through; and a node that vanishes while others wait for its word before they
-// re-issue.
-func (p *repairPlan) temper(holds, rejoins bool) {
-	if holds || rejoins {
-		p.damage = false
-	}
+// temper takes out what the simulation cannot account for: damage to what only its writer has, as long as that is held back.
+func (p *repairPlan) temper(holds bool) {
 	if holds {
-		p.doom = -1
+		p.damage = false
 	}
 }
 
@@ -85,7 +80,8 @@ func (s *simulation) startRepair(e *end) {
 	e.session.StartRepair(s.mend.Uint64())
 }
 
-// compared begins a repair as package replica does.
+// compared begins a repair as package replica does: not at once, if it has just tried one, so that those of several nodes do not go
+// in step.
 func (s *simulation) compared(e *end, step protocol.Step) {
 	first := e.replica.node.index < e.peer.replica.node.index
 	switch {
@@ -93,7 +89,7 @@ func (s *simulation) compared(e *end, step protocol.Step) {
 		s.failf("node %d: closed replicas with equal vectors have different digests", e.replica.node.index)
 	case step.Compared == protocol.Mismatch:
 		s.counts[Mismatches]++
-		if first {
+		if first && s.mend.IntN(3) > 0 {
 			s.startRepair(e)
 		}
 	case step.Lasting && first:
@@ -378,17 +374,18 @@ func (s *simulation) isHeld(space int, t *tx) bool {
 	return slices.ContainsFunc(s.nodes, func(n *node) bool { return s.onDisk(n.replicas[space]).Covers(t.dot) })
 }
 
-// rest lets everything happen that happens without a fault.
-func (s *simulation) rest() {
+// rest lets everything happen that happens without a fault, and reports whether there is nothing left.
+func (s *simulation) rest() bool {
 	// Each round moves something, so very many of them mean that the nodes tell each other things without end.
 	for round := 0; s.failure == nil && (s.drain() || s.retryAll() || s.wait() || s.tendAll() || s.letTimeCome()); round++ {
 		if round > 20 && s.isHurt() {
-			return // an origin may be unreadable until it is mended
+			return false // an origin may be unreadable until it is mended
 		}
 		if round > 300 {
 			s.failf("the nodes do not come to rest")
 		}
 	}
+	return true
 }
 
 func (s *simulation) isHurt() bool {
@@ -410,21 +407,42 @@ func (s *simulation) mendAll() {
 		}
 	}
 	for round := 0; s.failure == nil; round++ {
-		begun := s.counts[RepairsBegun]
+		differed := s.counts[Mismatches] + s.counts[LastingDifferences]
+		atRest := false
 		for range 2 {
 			for _, l := range s.links {
 				for _, e := range l.ends {
 					e.session.CompareDigests()
 				}
 			}
-			s.rest()
+			atRest = s.rest()
 		}
-		if s.counts[RepairsBegun] == begun {
+		if atRest && s.counts[Mismatches]+s.counts[LastingDifferences] == differed {
 			s.isMended = true
 			return
 		}
-		if round > 2*s.plan.nodes {
+		if round == 2*s.plan.nodes {
+			s.forgetRemovals()
+		}
+		if round > 4*s.plan.nodes {
 			s.failf("repairs do not make the replicas equal")
+		}
+	}
+}
+
+// forgetRemovals lets stable rise wherever it can. A removal that one node still knows of, and the others have forgotten, takes away for
+// ever what these give each other back, if repairs come in that order: what was damaged is there again once all have forgotten it.
+func (s *simulation) forgetRemovals() {
+	if !s.plan.rejoins && !s.plan.forgets {
+		return
+	}
+	for space := range s.oracles {
+		vv := s.nodes[0].replicas[space].state.VV()
+		if slices.ContainsFunc(s.nodes, func(n *node) bool { return !n.replicas[space].state.VV().Equal(vv) }) {
+			continue
+		}
+		for _, n := range s.nodes {
+			n.replicas[space].raiseStable(n.replicas[space].state.VV())
 		}
 	}
 }
