@@ -309,6 +309,27 @@ func TestVerifyFindsAndRepairsWhatDerives(t *testing.T) {
 	n.verify()
 }
 
+// Log entries of chunks outlive a document that is made anew in one record: they would be wrong once it is in chunks again.
+func TestVerifyDropsLogEntriesOfFormerChunks(t *testing.T) {
+	n := newNode(t, 1)
+	n.set(10, "a", "x", "1")
+	b := new(store.Batch)
+	b.Put(logPosition{crdt.Dot{Replica: 1, Time: 10}, "a", mustPack(t, crdt.Path{"w"})}.pack(1), nil)
+	n.commit(b)
+	r, err := Verify(t.Context(), n.snapshot(), 1, VerifyOptions{Repair: n.store.Commit})
+	if err != nil || len(r.Problems) != 1 {
+		t.Errorf("%v, %v: want one problem", err, r.Problems)
+	}
+	n.reload()
+	for i := range 10 {
+		n.set(hlc.Time(20+i), "a", fmt.Sprint(i), strings.Repeat("v", 1000))
+	}
+	n.verify()
+	if _, err := Build(n.snapshot(), 1, 1, 0, 10); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestVerifyReportsADamagedRecordAndKeepsItsIndexes(t *testing.T) {
 	n := newNode(t, 1)
 	n.set(10, "a", "x", "1")
