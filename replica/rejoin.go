@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -93,14 +94,36 @@ func (ses *session) candidate(vv crdt.VersionVector) protocol.Candidate {
 // askSnapshot asks the peer for what is missing of a snapshot.
 func (ses *session) askSnapshot() {
 	s := ses.space
-	s.r.mu.Lock()
-	q := s.state.SnapshotRequest()
-	s.r.mu.Unlock()
+	ses.mu.Lock()
+	offered := ses.proto.OfferedStable()
+	ses.mu.Unlock()
+	q := s.snapshotRequest(offered)
 	s.r.log.Info("asking for a snapshot", "space", s.name, "peer", ses.conn.peer, "from", q.From.Key)
 	ses.mu.Lock()
 	ses.proto.AskSnapshot(q)
 	ses.mu.Unlock()
 	ses.poke()
+}
+
+// snapshotRequest says what is missing of a snapshot, and what is here already. No lock is held while that is read, so it may have
+// changed when it is merged.
+func (s *Space) snapshotRequest(offered crdt.VersionVector) protocol.SnapshotRequest {
+	s.r.mu.Lock()
+	q := s.state.SnapshotRequest()
+	from, stable, ok := s.state.KnownFrom(offered)
+	s.r.mu.Unlock()
+	if !ok {
+		return q
+	}
+	snap, err := s.r.store.Snapshot()
+	if err == nil {
+		defer snap.Close()
+		q.Known, err = docstore.ReadKnownRanges(s.r.ctx, snap, s.number, rand.Uint64()|1, stable, from, docstore.UsualGrain())
+	}
+	if err != nil {
+		s.r.log.Warn("what is here cannot be told: the snapshot brings all of it", "space", s.name, "error", err)
+	}
+	return q
 }
 
 func (ses *session) isFetching() bool {
@@ -186,6 +209,9 @@ func (ses *session) mergePiece(p *protocol.Piece) error {
 			ses.space.chooseSource()
 		}
 		if !m.Partial {
+			if p.AsksOn && m.New {
+				ses.askSnapshot()
+			}
 			return nil
 		}
 	}

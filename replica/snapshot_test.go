@@ -94,6 +94,31 @@ func TestReplicaThatWasLongGoneKeepsItsWritesAndBringsNothingBack(t *testing.T) 
 	}
 }
 
+// Of what is here already nothing travels, though nobody knows who has it.
+func TestReplicaThatWasLongGoneTakesWhatDiffers(t *testing.T) {
+	p := newPair(t, replica.Config{}, replica.Config{})
+	fill(t, p.sa, 0, 3000)
+	p.level(t)
+	p.network.Cut(p.ida, p.idb)
+	update(t, p.sa, func(tx *replica.Tx) {
+		tx.Doc("doc/000001").Delete()
+		tx.Doc("doc/000002").Set(crdt.Path{"n"}, "new")
+	})
+	set(t, p.sb, "doc/002999", "n", "unsent")
+	forget(t, p.sa)
+	p.network.Heal()
+	p.level(t)
+	for _, s := range []*replica.Space{p.sa, p.sb} {
+		mustVerify(t, s)
+		if got := show(t, s, "doc/000002") + show(t, s, "doc/002999"); got != "map[n:new]map[n:unsent]" {
+			t.Errorf("the documents show %s", got)
+		}
+		if st := s.Summary(); st.Documents != 1999 || !st.Closed {
+			t.Errorf("%d documents, closed: %v", st.Documents, st.Closed)
+		}
+	}
+}
+
 // A backup from before is put back, and what was deleted since is forgotten by then.
 func TestRestoredBackupGetsItsWritesBackByASnapshot(t *testing.T) {
 	network := memnet.New(1)

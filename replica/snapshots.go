@@ -98,7 +98,7 @@ func (f *source) Piece() (*protocol.SnapshotPiece, error) {
 		return nil, f.space.unreadable(err)
 	}
 	f.space.noteGiven(f.peer, func(n *docstore.Progress) { n.Add(len(p.Documents), pieceSize(p)) })
-	if f.frame = nil; p.IsLast() {
+	if f.frame = nil; f.snapshot.IsLast(p) {
 		f.closeSnapshot()
 	}
 	return p, nil

@@ -184,6 +184,17 @@ func TestBadFrames(t *testing.T) {
 		{"piece from a path without a key", frameOf(TypeSnapshotPiece, arr(6), u(1), bin(), bin('a', 0), bin('a'), bin(), arr(0)), ErrValue},
 		{"piece without documents", frameOf(TypeSnapshotPiece, arr(5), u(1), bin(), bin(), bin(), bin()), ErrTruncated},
 		{"request from a key over the limit", frameOf(TypeSnapshotRequest, arr(3), bin([]byte(long+"k")...), bin(), dots()), ErrTooLarge},
+		{"request that knows no range", frameOf(TypeSnapshotRequest, arr(7), bin(), bin(), dots(), u(1), dots(), bin(), arr(0)), ErrValue},
+		{"request that knows half a range", frameOf(TypeSnapshotRequest, arr(7), bin(), bin(), dots(), u(1), dots(), bin(), arr(1), bin('a')), ErrTruncated},
+		{"request that knows too many ranges", frameOf(TypeSnapshotRequest, arr(7), bin(), bin(), dots(), u(1), dots(), bin(), []byte{0xdc, 0x10, 0x02}, make([]byte, 4098)), ErrTooLarge},
+		{"request that knows a short fingerprint", frameOf(TypeSnapshotRequest, arr(7), bin(), bin(), dots(), u(1), dots(), bin(), arr(2), bin('a'), bin(1, 2)), ErrTruncated},
+		{"request that knows a range backwards", frameOf(TypeSnapshotRequest, arr(7), bin(), bin(), dots(), u(1), dots(), bin('b'), arr(2), bin('a'), bin()), ErrOrder},
+		{"request that knows beyond the end", frameOf(TypeSnapshotRequest, arr(7), bin(), bin(), dots(), u(1), dots(), bin('b'), arr(4), bin(), bin(), bin('c'), bin()), ErrOrder},
+		{"request that knows from before where it asks", frameOf(TypeSnapshotRequest, arr(7), bin('c'), bin(), dots(), u(1), dots(), bin('b'), arr(2), bin(), bin()), ErrOrder},
+		{"request that knows, without ranges", frameOf(TypeSnapshotRequest, arr(6), bin(), bin(), dots(), u(1), dots(), bin()), ErrTruncated},
+		{"equal piece with a short fingerprint", frameOf(TypeSnapshotPiece, arr(9), u(1), bin(), bin(), bin(), bin(), arr(0), []byte{0xc2}, dots(), bin(1, 2)), ErrTruncated},
+		{"equal piece that is partial", frameOf(TypeSnapshotPiece, arr(9), u(1), bin(), bin(), bin(), bin(), arr(0), []byte{0xc3}, dots(), bin(1, 2, 3, 4, 5, 6, 7, 8)), ErrValue},
+		{"equal piece from within a document", frameOf(TypeSnapshotPiece, arr(9), u(1), bin('a'), bin(1), bin(), bin(), arr(0), []byte{0xc2}, dots(), bin(1, 2, 3, 4, 5, 6, 7, 8)), ErrValue},
 		{"request of a vector out of order", frameOf(TypeSnapshotRequest, arr(3), bin(), bin(), dots(2, 1, 1, 1)), ErrOrder},
 		{"snapshot without a horizon", frameOf(TypeSnapshotBegin, arr(5), u(1), bin(), bin(), dots(), dots()), ErrTruncated},
 		{"snapshot of minus one documents", frameOf(TypeSnapshotBegin, arr(8), u(1), bin(), bin(), dots(), dots(), dots(), []byte{0xff}, u(1)), ErrKind},
@@ -272,7 +283,10 @@ func TestBadSpaceOpen(t *testing.T) {
 // TestNewerMinorVersion checks that what a newer minor version adds is skipped: elements of any kind, and frame types.
 func TestNewerMinorVersion(t *testing.T) {
 	extra := [][]byte{{0xc0}, {0xcb, 1, 2, 3, 4, 5, 6, 7, 8}, {0x81, 0xa1, 'k', 0x93, 1, 2, 3}, {0xd8, 1, 15: 0, 16: 0, 17: 0}, {0xc7, 2, 9, 8, 7}}
-	elements := map[Type]int{TypeVectors: 4, TypeOpening: 6}
+	last := map[Type][][]byte{ // elements that are left out when they say nothing
+		TypeVectors: {3: dots()}, TypeOpening: {5: dots()},
+		TypeSnapshotRequest: {3: u(0), 4: dots(), 5: bin(), 6: arr(0)}, TypeSnapshotBegin: {8: u(0)}, TypeSnapshotPiece: {8: bin()},
+	}
 	for _, s := range samples() {
 		b := must(t, s)
 		body := b[headerBytes+1:]
@@ -281,9 +295,9 @@ func TestNewerMinorVersion(t *testing.T) {
 		}
 		n := int(body[0] & 0x0f)
 		parts := [][]byte{nil, body[1:]}
-		if full := elements[Type(b[headerBytes])]; full > n { // its last element is left out when it is empty
-			parts = append(parts, dots())
-			n = full
+		if full := last[Type(b[headerBytes])]; len(full) > n {
+			parts = append(parts, full[n:]...)
+			n = len(full)
 		}
 		parts[0] = arr(n + len(extra))
 		parts = append(parts, extra...)

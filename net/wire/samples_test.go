@@ -78,6 +78,17 @@ func samples() []sample {
 		{"refusal", &protocol.Refusal{Code: protocol.RefusedClock, Origin: bob, From: 1, To: at(1_790_000_000_000, 3), Text: "the clock of 0b0b is 3 h ahead"}},
 		{"snapshot-offer", &protocol.SnapshotOffer{Stable: sampleVector()}},
 		{"snapshot-request", &protocol.SnapshotRequest{From: protocol.Position{Key: "species/7", Path: "name\x00common\x00"}, V: sampleVector()}},
+		{"snapshot-request-known", &protocol.SnapshotRequest{From: protocol.Position{Key: "a", Path: "x\x00"}, V: sampleVector(), Known: &protocol.KnownRanges{
+			Round: 1<<63 + 7, Stable: sampleVector(), Parts: []protocol.Part{
+				{Range: protocol.Range{Lower: protocol.AfterDocument("a"), Upper: protocol.Position{Key: "sp\xc3"}}, Fingerprint: 1 << 63},
+				{Range: protocol.Range{Lower: protocol.Position{Key: "sp\xc3"}, Upper: protocol.Position{Key: "t"}}, Damaged: true},
+				{Range: protocol.Range{Lower: protocol.Position{Key: "t"}}, Fingerprint: 3},
+			},
+		}}},
+		{"snapshot-begin-known", &protocol.SnapshotBegin{State: 3, VV: sampleVector(), Horizon: sampleVector(), Documents: 4, Bytes: 500, Round: 1<<63 + 7}},
+		{"snapshot-piece-equal", &protocol.SnapshotPiece{
+			State: 3, Range: protocol.Range{Lower: protocol.AfterDocument("a"), Upper: protocol.Position{Key: "sp\xc3"}}, Equal: true, Fingerprint: 1 << 63,
+		}},
 		{"snapshot-begin", &protocol.SnapshotBegin{
 			State: 2, From: protocol.AfterDocument("species/7"), VV: sampleVector(), Stable: crdt.NewVersionVector(crdt.Dot{Replica: bob, Time: 7}),
 			Horizon: sampleVector(), Documents: 40_000, Bytes: 5_000_000,

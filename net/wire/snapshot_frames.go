@@ -6,9 +6,9 @@ import (
 )
 
 // SnapshotOffer:   [stable bin].
-// SnapshotRequest: [from position, v bin].
-// SnapshotBegin:   [state uint, from position, vv bin, stable bin, horizon bin, documents uint, bytes uint].
-// SnapshotPiece:   [state uint, lower position, upper position, documents as in Delta, partial bool, spared bin].
+// SnapshotRequest: [from position, v bin, and what is in snapshot_known.go, or not].
+// SnapshotBegin:   [state uint, from position, vv bin, stable bin, horizon bin, documents uint, bytes uint, round uint or not].
+// SnapshotPiece:   [state uint, lower position, upper position, documents as in Delta, partial bool, spared bin, equal bin or not].
 //
 // A position is two elements, as in the frames of a repair.
 
@@ -27,9 +27,10 @@ func parseSnapshotOffer(body []byte) (*protocol.SnapshotOffer, error) {
 }
 
 func appendSnapshotRequest(dst []byte, m *protocol.SnapshotRequest) ([]byte, error) {
-	e := begin(dst, TypeSnapshotRequest, 3)
+	e := begin(dst, TypeSnapshotRequest, 3+knownElements(m.Known))
 	e.position("from", m.From)
 	e.vector("v", m.V)
+	e.known(m.From, m.Known)
 	return e.end()
 }
 
@@ -39,11 +40,12 @@ func parseSnapshotRequest(body []byte) (*protocol.SnapshotRequest, error) {
 	m.From = d.place("from")
 	d.next("v")
 	m.V = d.vector("v")
+	m.Known = d.known(m.From)
 	return m, d.close()
 }
 
 func appendSnapshotBegin(dst []byte, m *protocol.SnapshotBegin) ([]byte, error) {
-	e := begin(dst, TypeSnapshotBegin, 8)
+	e := begin(dst, TypeSnapshotBegin, 8+elementIf(m.Round != 0))
 	e.uint("state", m.State)
 	e.position("from", m.From)
 	e.vector("vv", m.VV)
@@ -51,6 +53,7 @@ func appendSnapshotBegin(dst []byte, m *protocol.SnapshotBegin) ([]byte, error) 
 	e.vector("horizon", m.Horizon)
 	e.uint("documents", m.Documents)
 	e.uint("bytes", m.Bytes)
+	e.round(m.Round)
 	return e.end()
 }
 
@@ -70,12 +73,14 @@ func parseSnapshotBegin(body []byte) (*protocol.SnapshotBegin, error) {
 	m.Documents = d.uint("documents")
 	d.next("bytes")
 	m.Bytes = d.uint("bytes")
+	m.Round = d.round()
 	return m, d.close()
 }
 
 func appendSnapshotPiece(dst []byte, m *protocol.SnapshotPiece) ([]byte, error) {
-	e := begin(dst, TypeSnapshotPiece, 8)
+	e := begin(dst, TypeSnapshotPiece, 8+elementIf(m.Equal))
 	e.fail("upper", checkPieceRange(m))
+	e.fail("equal", checkEqual(m))
 	size := 0
 	for i := range m.Documents {
 		size += len(m.Documents[i].Key) + len(m.Documents[i].Cells)
@@ -92,6 +97,7 @@ func appendSnapshotPiece(dst []byte, m *protocol.SnapshotPiece) ([]byte, error) 
 	e.documents(m.Documents)
 	e.bool("partial", m.Partial)
 	e.vector("spared", m.Spared)
+	e.equal(m)
 	return e.end()
 }
 
@@ -108,6 +114,7 @@ func parseSnapshotPiece(body []byte) (*protocol.SnapshotPiece, error) {
 	m.Partial = d.bool("partial")
 	d.next("spared")
 	m.Spared = d.vector("spared")
+	d.equal(m)
 	d.fail("upper", checkPieceRange(m))
 	return m, d.close()
 }

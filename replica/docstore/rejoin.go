@@ -50,6 +50,9 @@ type rejoining struct {
 	hidden crdt.VersionVector
 	seen   crdt.VersionVector // join(stable, V), while a delta is merged
 
+	changed      protocol.Position // before it a range has changed since the source was told of it
+	changedToEnd bool
+
 	moved bool                        // the mark changed since the last Flush
 	risen map[crdt.ReplicaID]struct{} // entries of the mark's vectors or of hidden that did
 }
@@ -125,6 +128,7 @@ func (s *Space) AbandonSnapshot() {
 
 func (s *Space) dropMark() {
 	m := s.rejoin.mark
+	s.rejoin.changed, s.rejoin.changedToEnd = protocol.Position{}, false
 	if m == nil {
 		return
 	}

@@ -32,6 +32,7 @@ type SnapshotReader struct {
 	MaxDocuments, MaxBytes, MaxCell int
 
 	parts []*protocol.SnapshotPiece // of one cell, to be sent next
+	known known
 }
 
 // OpenSnapshot begins a snapshot of the state of a space in r, which it closes at the end or after an error, for a request.
@@ -54,7 +55,12 @@ func OpenSnapshot(r store.Snapshot, space uint32, q *protocol.SnapshotRequest) (
 	if protocol.ContinuesFrom(q.V, s.vv, s.stable) {
 		begin.From = q.From
 	}
-	return &SnapshotReader{store: r, space: space, at: begin.From, MaxDocuments: pieceDocuments, MaxBytes: pieceBytes, MaxCell: pieceCell}, begin, nil
+	reader := &SnapshotReader{store: r, space: space, at: begin.From, MaxDocuments: pieceDocuments, MaxBytes: pieceBytes, MaxCell: pieceCell}
+	if k := q.Known; k != nil && k.Stable.LessOrEqual(s.stable) {
+		begin.Round = k.Round
+		reader.known = known{fingerprint: fingerprint{stable: k.Stable, salt: k.Round}, parts: k.Parts, until: k.End()}
+	}
+	return reader, begin, nil
 }
 
 // reckon estimates the bytes of a snapshot from its first documents.
@@ -76,16 +82,20 @@ func (s *Space) reckon(r store.Snapshot) (uint64, error) {
 // Close ends the snapshot.
 func (r *SnapshotReader) Close() { r.store.Close() }
 
-// Next returns the next piece; after the last one it must not be called.
+// Next returns the next piece; after one that IsLast it must not be called.
 func (r *SnapshotReader) Next() (*protocol.SnapshotPiece, error) {
 	if len(r.parts) > 0 {
 		p := r.parts[0]
 		r.parts = r.parts[1:]
 		return p, nil
 	}
+	if p, err := r.equal(); p != nil || err != nil {
+		return p, err
+	}
 	b := pieceBuilder{reader: r, piece: &protocol.SnapshotPiece{Range: protocol.Range{Lower: r.at}}}
 	prefix := spaceKey(kindDocument, r.space, 0)
-	for e, err := range r.store.Scan(documentKey(r.space, r.at.Key), after(prefix)) {
+	start, end := rangeKeys(r.space, protocol.Range{Lower: r.at, Upper: r.known.limit})
+	for e, err := range r.store.Scan(start, end) {
 		if err != nil {
 			return nil, fmt.Errorf("scan the documents: %w", err)
 		}
@@ -108,6 +118,9 @@ func (r *SnapshotReader) Next() (*protocol.SnapshotPiece, error) {
 		if !b.piece.Upper.IsZero() {
 			break
 		}
+	}
+	if b.piece.Upper.IsZero() {
+		b.piece.Upper = r.known.limit
 	}
 	r.at = b.piece.Upper
 	if len(r.parts) > 0 {

@@ -40,6 +40,10 @@ func (s *Space) MergePiece(over *Overlay, b *store.Batch, p *protocol.Piece, sel
 	case p.Lower.Compare(mark.Position) > 0:
 		return m, fmt.Errorf("%w: the piece begins at %v, and here is all before %v", ErrGap, p.Lower, mark.Position)
 	}
+	if p.Equal {
+		err := s.mergeEqual(over, p, &m)
+		return m, err
+	}
 	if !s.rejoin.parts.cover(p) {
 		return m, fmt.Errorf("%w: siblings that come before the piece at %v are missing", ErrGap, p.Lower)
 	}

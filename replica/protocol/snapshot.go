@@ -34,23 +34,27 @@ type snapshots struct {
 	serving    bool             // pieces go out
 	unreadable bool             // nothing is offered, for the store is damaged
 	state      uint64           // number of the state they come from
+	until      Position         // they end here; zero: at the end
 
 	offer    *SnapshotOffer   // of the peer, the last
 	declined bool             // the peer serves no snapshot now
 	ask      *SnapshotRequest // to be sent
 	fetching bool             // a request went out, or is about to
 	begun    *SnapshotBegin   // pieces of this state come in
+	known    *KnownRanges     // of the last request
 }
 
 // Piece is a piece of a snapshot, and the state that it comes from.
 type Piece struct {
 	*SnapshotPiece
-	Of *SnapshotBegin
+	Of     *SnapshotBegin
+	Known  *KnownRanges // that the source takes into account, of the request
+	AsksOn bool         // nothing comes after it, and it is not the last: once it is merged, ask for more
 }
 
 // AskSnapshot asks the peer for a snapshot. The host calls it for one session of a space at a time.
 func (s *Session) AskSnapshot(r SnapshotRequest) {
-	s.snap.ask, s.snap.fetching, s.snap.begun = &r, true, nil
+	s.snap.ask, s.snap.fetching, s.snap.begun, s.snap.known = &r, true, nil, r.Known
 }
 
 // DropSnapshot ends what AskSnapshot began: pieces that still come are ignored.
@@ -71,7 +75,7 @@ func (s *Session) receiveRequest(m *SnapshotRequest) {
 // receiveBegin: what the peer serves a snapshot of it holds durably, so it also acknowledges.
 func (s *Session) receiveBegin(m *SnapshotBegin) Step {
 	step := s.receiveAck(m.VV)
-	if !s.snap.fetching || s.snap.ask != nil { // an answer to a former request
+	if !s.snap.fetching || s.snap.ask != nil || m.Round != 0 && s.snap.known.taken(m) == nil { // an answer to a former request
 		return step
 	}
 	s.snap.begun = m
@@ -83,7 +87,9 @@ func (s *Session) receivePiece(m *SnapshotPiece) Step {
 	if s.snap.begun == nil || s.snap.begun.State != m.State {
 		return Step{}
 	}
-	return Step{Piece: &Piece{m, s.snap.begun}}
+	p := &Piece{SnapshotPiece: m, Of: s.snap.begun, Known: s.snap.known.taken(s.snap.begun)}
+	p.AsksOn = !p.IsLast() && p.EndsAt(p.Known.End())
+	return Step{Piece: p}
 }
 
 func (s *Session) receiveDeclined() Step {
@@ -119,7 +125,7 @@ func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
 			return nil, fmt.Errorf("read a piece of the snapshot: %w", err)
 		}
 		m.State = s.snap.state
-		s.snap.serving = !m.IsLast()
+		s.snap.serving = !m.EndsAt(s.snap.until)
 		return m, nil
 	case s.needsOffer():
 		s.snap.offered = &SnapshotOffer{Stable: s.local.Stable.Clone()}
@@ -141,6 +147,7 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	}
 	s.snap.state++
 	m.State = s.snap.state
+	s.snap.until = s.snap.request.Known.taken(m).End()
 	s.snap.request, s.snap.serving = nil, true
 	s.told.Join(m.VV)
 	return m, nil
@@ -169,6 +176,14 @@ type Candidate struct {
 	Fetching bool // the peer was asked
 	Offers   bool // something that this replica lacks can be had from it by a snapshot only
 	Declines bool // it serves none now, for it takes one itself
+}
+
+// OfferedStable returns what the peer said to have forgotten, with its last offer.
+func (s *Session) OfferedStable() crdt.VersionVector {
+	if s.snap.offer == nil {
+		return crdt.VersionVector{}
+	}
+	return s.snap.offer.Stable
 }
 
 // Candidate describes this session. vv is what the replica holds by now, durably or not.

@@ -12,8 +12,9 @@ type SnapshotOffer struct{ Stable crdt.VersionVector }
 // SnapshotRequest asks for the snapshot from a position on. V is the vector of the state that the first piece came from; it is empty
 // where From is zero.
 type SnapshotRequest struct {
-	From Position
-	V    crdt.VersionVector
+	From  Position
+	V     crdt.VersionVector
+	Known *KnownRanges // nil: everything is to be sent
 }
 
 // SnapshotBegin answers a request: it describes the one state that the pieces with its number come from. From is what was asked
@@ -27,6 +28,8 @@ type SnapshotBegin struct {
 	// Documents and Bytes are what the whole state comes to, about.
 	Documents uint64
 	Bytes     uint64
+	// Round is that of the KnownRanges of the request, zero if they are not taken into account.
+	Round uint64
 }
 
 // SnapshotPiece is all cells of a state in a range: whole, those with nothing live included. What is not in it is not in the
@@ -39,6 +42,9 @@ type SnapshotPiece struct {
 	// follow, and then a piece of the same range that has the last of them, and in Spared the dots of those before.
 	Partial bool
 	Spared  crdt.VersionVector
+	// Equal: the state has in the range what has this Fingerprint, as the receiver said of itself. There are no documents then.
+	Equal       bool
+	Fingerprint uint64
 }
 
 // IsLast reports whether nothing comes after the piece.

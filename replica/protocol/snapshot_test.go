@@ -114,6 +114,21 @@ func TestOnlyPiecesOfWhatWasAskedForAreTaken(t *testing.T) {
 	if step := receive(t, s, begin(2)); step.Begun != nil || receive(t, s, piece(2)).Piece != nil {
 		t.Error("the answer to an earlier request is taken before the new one went out")
 	}
+	known := &KnownRanges{Round: 7, Parts: []Part{{Range: Range{Upper: Position{Key: "m"}}}}}
+	s.AskSnapshot(SnapshotRequest{Known: known})
+	drain(t, s)
+	other := begin(3)
+	other.Round = 6
+	if step := receive(t, s, other); step.Begun != nil || receive(t, s, piece(3)).Piece != nil {
+		t.Error("the answer to what was told before is taken for that to what was told last")
+	}
+	mine := begin(4)
+	mine.Round = 7
+	equal := piece(4)
+	equal.Upper.Key = "m"
+	if receive(t, s, mine); receive(t, s, equal).Piece == nil || !receive(t, s, equal).Piece.AsksOn || receive(t, s, equal).Piece.Known != known {
+		t.Error("the end of what was told is not seen")
+	}
 	s.DropSnapshot()
 	if receive(t, s, piece(2)).Piece != nil || s.IsFetching() {
 		t.Error("a piece is taken after the snapshot was dropped")

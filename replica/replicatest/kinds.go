@@ -47,6 +47,10 @@ const (
 	PartialPieces        // merged in parts
 	KnownPieces          // merged already
 	PiecesOfOneCell      // which is too large for one piece
+	EqualRanges          // pieces of what the receiver has
+	EqualRangesWithCells // the same, where there is something
+	EqualRangesChanged   // the same, but not any more
+	KnownWindows         // snapshots asked for again, as what the receiver had told was through
 	DeltasBesideSnapshot // merged while a snapshot was
 	VagueCells           // met with an account that leaves open what is included
 	OpenedBySummary      // sides of sessions that told a hash of their vectors
@@ -159,6 +163,10 @@ var kindNames = [numKinds]string{
 	PartialPieces:        "partial pieces",
 	KnownPieces:          "known pieces",
 	PiecesOfOneCell:      "pieces of one cell",
+	EqualRanges:          "equal ranges",
+	EqualRangesWithCells: "equal ranges with cells",
+	EqualRangesChanged:   "equal ranges that changed",
+	KnownWindows:         "snapshots asked on",
 	DeltasBesideSnapshot: "deltas beside snapshot",
 	VagueCells:           "vague cells",
 	OpenedBySummary:      "opened by summary",

@@ -1,6 +1,7 @@
 package replicatest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -117,7 +118,7 @@ func (f source) Piece() (*protocol.SnapshotPiece, error) {
 		f.replica.node.sim.counts[SnapshotsUnreadable]++
 		return nil, protocol.ErrUnreadable
 	}
-	if err != nil || p.IsLast() {
+	if err != nil || f.stream.IsLast(p) {
 		f.stream.close()
 	}
 	return p, err
@@ -148,9 +149,7 @@ func (s *simulation) chooseSource(r *replica) bool {
 	if i < 0 {
 		return startOver
 	}
-	q := r.state.SnapshotRequest()
-	s.tracef("node %d: asks for a snapshot from %v", r.node.index, q.From)
-	ends[i].session.AskSnapshot(q)
+	s.askAgain(ends[i])
 	return true
 }
 
@@ -212,7 +211,40 @@ func (s *simulation) noteForeign(n *node, m docstore.Merged) {
 	}
 }
 
-func (s *simulation) askAgain(e *end) { e.session.AskSnapshot(e.replica.state.SnapshotRequest()) }
+// askUnneeded lets a replica take a snapshot that it may not need, so that most of it is here already.
+func (s *simulation) askUnneeded() {
+	var all []*end
+	for _, l := range s.links {
+		for _, e := range l.ends {
+			r := e.replica
+			fetches := slices.ContainsFunc(s.endsOf(r), func(e *end) bool { return e.session.IsFetching() })
+			if !fetches && !r.node.isDown && r.state.Rejoining() == nil && e.session.Candidate(protocol.PeerID{}, crdt.VersionVector{}).Met {
+				all = append(all, e)
+			}
+		}
+	}
+	if len(all) > 0 {
+		s.askAgain(all[s.known.IntN(len(all))])
+	}
+}
+
+func (s *simulation) askAgain(e *end) {
+	r := e.replica
+	q := r.state.SnapshotRequest()
+	if from, stable, ok := r.state.KnownFrom(e.session.OfferedStable()); ok && s.tells {
+		snap, err := r.node.store.Snapshot()
+		if err == nil {
+			defer snap.Close()
+			grain := docstore.Grain{Ranges: 2 * (1 + s.known.IntN(4)), Width: 1 + s.known.IntN(3)}
+			q.Known, err = docstore.ReadKnownRanges(context.Background(), snap, spaceNumber(r.space), s.known.Uint64()|1, stable, from, grain)
+		}
+		if err != nil {
+			s.failf("node %d: %v", r.node.index, err)
+		}
+	}
+	s.tracef("node %d: asks for a snapshot from %v", r.node.index, q.From)
+	e.session.AskSnapshot(q)
+}
 
 func (s *simulation) mergePiece(e *end, p *protocol.Piece) {
 	var before protocol.Position
@@ -235,6 +267,9 @@ func (s *simulation) mergePieceFrom(e *end, p *protocol.Piece, before protocol.P
 		return
 	case errors.Is(err, docstore.ErrGap):
 		s.counts[GapsRefused]++
+		if p.Equal {
+			s.counts[EqualRangesChanged]++
+		}
 		s.askAgain(e)
 		return
 	case err != nil:
@@ -250,6 +285,12 @@ func (s *simulation) mergePieceFrom(e *end, p *protocol.Piece, before protocol.P
 	s.counts[Pieces]++
 	part := &n.group.parts[r.space]
 	part.partial = true
+	if p.Equal {
+		s.counts[EqualRanges]++
+		if p.Fingerprint != 0 {
+			s.counts[EqualRangesWithCells]++
+		}
+	}
 	if p.Partial {
 		s.counts[PiecesOfOneCell]++
 		r.borrowVaguely(part, s.begun[p.Of], p)
@@ -271,6 +312,10 @@ func (s *simulation) mergePieceFrom(e *end, p *protocol.Piece, before protocol.P
 		r.checkDocument(over, key)
 	}
 	r.checkVectors()
+	if p.AsksOn && !m.Partial {
+		s.counts[KnownWindows]++
+		s.askAgain(e)
+	}
 }
 
 // borrow adds what the cells of a piece include to the account.
@@ -319,6 +364,9 @@ func (s *simulation) someRejoining() {
 		if n := s.nodes[s.rejoin.IntN(len(s.nodes))]; !n.isDown {
 			s.chooseSource(n.replicas[s.rejoin.IntN(len(n.replicas))])
 		}
+	}
+	if s.tells && s.known.IntN(40) == 0 {
+		s.askUnneeded()
 	}
 	switch s.rejoin.IntN(6) {
 	case 0, 1:

@@ -20,6 +20,8 @@ type simulation struct {
 	seed     uint64
 	rng      *rand.Rand
 	rejoin   *rand.Rand
+	known    *rand.Rand
+	tells    bool   // requests of snapshots tell what is there
 	tended   string // what the clocks were when the nodes looked at what waits for them last
 	holding  *rand.Rand
 	received map[*protocol.Delta]hlc.Time // the greatest time in each, of those that were merged somewhere
@@ -66,6 +68,8 @@ func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
 	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace}
 	s.forget = s.draws("forget")
 	s.rejoin = s.draws("rejoin")
+	s.known = s.draws("known")
+	s.tells = s.known.IntN(2) == 0
 	s.holding = s.draws("holding")
 	s.received = make(map[*protocol.Delta]hlc.Time)
 	defer func() {
