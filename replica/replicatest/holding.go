@@ -2,6 +2,7 @@ package replicatest
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/protocol"
+	"github.com/anabranch-db/anabranch/replica/store"
 )
 
 // In some runs clocks are hours or a year ahead for a while, and nodes hold and re-issue what they wrote then, as package replica has
@@ -428,6 +430,9 @@ func (s *simulation) reissue(n *node, holds [][]docstore.Hold, past hlc.Time) {
 				s.counts[RebasesCrashed]++
 				s.stop(n)
 				return
+			} else if errors.Is(err, docstore.ErrCorrupt) && len(s.hurt[r.space]) > 0 {
+				s.mendHeld(r, err)
+				return
 			} else if err != nil {
 				s.failf("node %d: re-issue: %v", n.index, err)
 			}
@@ -440,6 +445,21 @@ func (s *simulation) reissue(n *node, holds [][]docstore.Hold, past hlc.Time) {
 		r.checkVectors()
 		s.verify(r)
 	}
+}
+
+// mendHeld does what package replica does after a rebase that met damage: it goes back to what the store has, and mends that.
+func (s *simulation) mendHeld(r *replica, why error) {
+	n := r.node
+	s.counts[RebasesMended]++
+	s.tracef("node %d: re-issue: %v", n.index, why)
+	s.stop(n)
+	n.open()
+	n.self = 0
+	r.mendBroken()
+	r.exclusively(func(snap store.Snapshot) error {
+		_, err := docstore.Verify(context.Background(), snap, spaceNumber(r.space), docstore.VerifyOptions{Repair: n.store.Commit})
+		return err
+	})
 }
 
 func (s *simulation) reissuePart(r *replica, holds []docstore.Hold, next map[crdt.ReplicaID]crdt.ReplicaID, clock *hlc.Clock, first bool) (done bool, err error) {
@@ -503,6 +523,9 @@ func (s *simulation) rename(r *replica, holds []docstore.Hold, res docstore.Reis
 				s.counts[TransactionsReissued]++
 			case res.Done && r.state.VV().Get(h.Next) > 0:
 				o.rename(t, crdt.Dot{Replica: h.Next, Time: r.state.VV().Get(h.Next)}, false)
+			case res.Done && len(s.hurt[r.space]) > 0: // what it wrote was damaged
+				s.counts[WritesLost]++
+				s.lost[t] = true
 			case res.Done:
 				s.failf("node %d: transaction %s was held and is gone", r.node.index, t.dot)
 			}

@@ -94,6 +94,7 @@ const (
 	TransactionsReissued //
 	RebasesCrashed       // between two parts
 	RebasesBlocked       // a peer has not said what it has
+	RebasesMended        // that met damage
 	RebasesSpared        // somebody has it and has forgotten whom it is from
 	HeldUntilTheirTime   // held writes that were not re-issued
 	LastingDifferences   // found by two comparisons in a row
@@ -205,6 +206,7 @@ var kindNames = [numKinds]string{
 	TransactionsReissued: "transactions re-issued",
 	RebasesCrashed:       "rebases crashed",
 	RebasesBlocked:       "rebases blocked",
+	RebasesMended:        "rebases mended",
 	RebasesSpared:        "rebases spared",
 	HeldUntilTheirTime:   "held until their time",
 }
@@ -238,12 +240,12 @@ func (c *Counts) Add(o Counts) {
 }
 
 // Missing returns the kinds that never came up and ought to. It takes an unlikely history to make the digests of two
-// replicas differ while their vectors are equal, a node forget that it passed on what another is about to re-issue, or a piece of a
-// snapshot come twice, so that is not asked for.
+// replicas differ while their vectors are equal, a node forget that it passed on what another is about to re-issue, damage stand in
+// the way of a rebase, or a piece of a snapshot come twice, so that is not asked for.
 func (c *Counts) Missing() []Kind {
 	var missing []Kind
 	for i, n := range c {
-		if k := Kind(i); n == 0 && k != DifferingDigests && k != RebasesSpared && k != LastingDifferences && k != KnownPieces {
+		if k := Kind(i); n == 0 && k != DifferingDigests && k != RebasesSpared && k != RebasesMended && k != LastingDifferences && k != KnownPieces {
 			missing = append(missing, k)
 		}
 	}

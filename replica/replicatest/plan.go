@@ -93,7 +93,6 @@ func (s *simulation) draw() plan {
 	}
 	p.rejoins = s.rejoin.IntN(3) > 0 && !p.holds
 	p.choppy = p.rejoins && s.rejoin.IntN(2) == 0
-	p.repair.temper(p.holds)
 	p.forgets = p.restores == neverRestored && s.forget.Float64() < 0.7
 	p.maxOffline = []time.Duration{time.Second, time.Minute, 30 * 24 * time.Hour}[s.forget.IntN(3)]
 	return p

@@ -32,13 +32,6 @@ func (s *simulation) drawRepairs(p *plan) {
 	}
 }
 
-// temper takes out what the simulation cannot account for: damage to what only its writer has, as long as that is held back.
-func (p *repairPlan) temper(holds bool) {
-	if holds {
-		p.damage = false
-	}
-}
-
 // someRepair begins a repair, damages something, or lets a node vanish, now and then.
 func (s *simulation) someRepair(step int) {
 	p := &s.plan.repair
