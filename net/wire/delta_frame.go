@@ -2,6 +2,7 @@ package wire
 
 import (
 	"math"
+	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -14,6 +15,10 @@ import (
 // the usual sizes.
 
 func appendDelta(dst []byte, m *protocol.Delta) ([]byte, error) {
+	if size := m.Size(); size <= MaxFrameBytes { // a frame that waits for a slow peer takes no more memory than it has to
+		const each, fixed = 8, 64
+		dst = slices.Grow(dst, size+each*len(m.Documents)+dotBytes*m.Horizon.Len()+fixed)
+	}
 	e := begin(dst, TypeDelta, 5)
 	if m.Origin == 0 {
 		e.fail("origin", ErrValue)
