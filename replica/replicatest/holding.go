@@ -349,14 +349,15 @@ func (s *simulation) isTrulyAlone(n *node, holds [][]docstore.Hold) bool {
 				continue
 			}
 			r := m.replicas[i]
-			has := r.now.meets(held) || r.disk.meets(held)
+			sound := func(k knowledge) knowledge { return s.without(k, i) }
+			has := sound(r.now).meets(held) || sound(r.disk).meets(held)
 			for _, b := range m.backups {
-				has = has || b.disk[i].meets(held)
+				has = has || sound(b.disk[i]).meets(held)
 			}
 			for _, e := range s.endsOf(r) {
 				for _, message := range e.inbox {
 					if d, ok := message.(*protocol.Delta); ok {
-						has = has || knowledgeOf(s.carried[d].cells).meets(held)
+						has = has || knowledgeOf(s.carried[d].cells, s.isSoundCell(i)).meets(held)
 					}
 				}
 			}
@@ -389,11 +390,29 @@ func (k knowledge) meets(set txSet) bool {
 	return slices.ContainsFunc(k, func(in inclusion) bool { return in.meets(set) })
 }
 
-func knowledgeOf(list []known) (k knowledge) {
+func knowledgeOf(list []known, counts func(cell int) bool) (k knowledge) {
 	for _, one := range list {
-		k = append(k, one.inclusion)
+		if counts(one.cell) {
+			k = append(k, one.inclusion)
+		}
 	}
 	return k
+}
+
+// isSoundCell tells the cells of documents that were never damaged: who got another cell from a damaged replica may lack what the account
+// says that it has.
+func (s *simulation) isSoundCell(space int) func(cell int) bool {
+	return func(cell int) bool { return !s.hurt[space][s.oracles[space].cells[cell].key] }
+}
+
+func (s *simulation) without(k knowledge, space int) (sound knowledge) {
+	counts := s.isSoundCell(space)
+	for cell, in := range k {
+		if counts(cell) {
+			sound = append(sound, in)
+		}
+	}
+	return sound
 }
 
 var errCrashed = errors.New("crashed on purpose")

@@ -301,10 +301,10 @@ func (s *simulation) damage() {
 		b.Put(e.Key, e.Value)
 	default:
 		i := slices.IndexFunc(s.kept, func(k keptRecord) bool {
-			return k.replica == r && !slices.ContainsFunc(records, func(e store.Entry) bool { return bytes.Equal(e.Key, k.Key) && bytes.Equal(e.Value, k.Value) })
+			return k.replica == r && k.reissued == s.counts[TransactionsReissued] && !slices.ContainsFunc(records, func(e store.Entry) bool { return bytes.Equal(e.Key, k.Key) && bytes.Equal(e.Value, k.Value) })
 		})
 		if i < 0 {
-			s.kept = append(s.kept, keptRecord{r, e})
+			s.kept = append(s.kept, keptRecord{r, e, s.counts[TransactionsReissued]})
 			return
 		}
 		e = s.kept[i].Entry
@@ -321,10 +321,12 @@ func (s *simulation) damage() {
 	}
 }
 
-// keptRecord is a record as it was at some time.
+// keptRecord is a record as it was at some time. Like a backup, it is not put back once writes have been re-issued: it may name dots that
+// were given up, and then the space is open at them for good.
 type keptRecord struct {
 	replica *replica
 	store.Entry
+	reissued int64 // transactions, by then
 }
 
 // documentOf returns the document that a key of the store belongs to; false if it holds none of one. See docs/store-format.md.
