@@ -3,6 +3,7 @@ package nettest
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/anabranch-db/anabranch/replica"
@@ -19,9 +20,9 @@ func testJoin(t *testing.T, make Maker) {
 	if answer, err := asker.Join(ctx, addr, asked.Self(), question); err != nil || answer.Code != protocol.JoinBusy {
 		t.Errorf("a node without a gate: %v, %v", answer, err)
 	}
-	welcome := false
+	var welcome atomic.Bool
 	asked.SetGate(replica.Gate{
-		Allow: func(p replica.PeerID) bool { return welcome && p == asker.Self() },
+		Allow: func(p replica.PeerID) bool { return welcome.Load() && p == asker.Self() },
 		Join: func(_ context.Context, p replica.PeerID, q protocol.JoinRequest) protocol.JoinAnswer {
 			if p != asker.Self() || q.Space != question.Space || q.Proof != question.Proof || string(q.Statements) != "statements" {
 				return protocol.JoinAnswer{Code: protocol.JoinProof, Text: "another question"}
@@ -46,6 +47,6 @@ func testJoin(t *testing.T, make Maker) {
 		t.Error("a node that is on no list is listed")
 	}
 	asker.SetGate(replica.Gate{Allow: func(p replica.PeerID) bool { return p == asked.Self() }})
-	welcome = true
+	welcome.Store(true)
 	connect(t, asker, asked)
 }
