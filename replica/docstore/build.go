@@ -16,6 +16,7 @@ import (
 // a receiver that syncs each; larger ones gain nothing.
 const (
 	buildRecords  = 512
+	bulkBytes     = 1 << 20 // of several transactions: a slow peer costs the memory of one frame
 	maxBuildBytes = 5 << 20 // a transaction of the greatest size fits
 )
 
@@ -46,10 +47,14 @@ func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.T
 		d := &crdt.Delta{Origin: origin, From: from, To: end}
 		d.Horizon.Advance(crdt.Dot{Replica: origin, Time: horizon})
 		d.Horizon.Join(hidden)
-		ok, err := fill(r, space, d, records, false)
+		most := bulkBytes
+		if limit == 1 {
+			most = maxBuildBytes
+		}
+		ok, err := fill(r, space, d, records, most, false)
 		if err == nil && !ok && limit == 1 {
 			d.Documents = nil
-			_, err = fill(r, space, d, records, true)
+			_, err = fill(r, space, d, records, most, true)
 			ok = true
 		}
 		if err != nil || ok {
@@ -102,7 +107,7 @@ func logged(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.
 // the cells in range. It reports false if that comes to more than a frame should hold. A lean delta is made of one
 // transaction whose cells do not fit into a frame because of all the siblings in them: it leaves those out, and
 // so is never much larger than the transaction was.
-func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, lean bool) (bool, error) {
+func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, most int, lean bool) (bool, error) {
 	size, count := 0, 0
 	for i := 0; i < len(records); {
 		key := records[i].key
@@ -121,7 +126,7 @@ func fill(r store.Snapshot, space uint32, d *crdt.Delta, records []recordName, l
 		d.Documents = append(d.Documents, crdt.DocumentDelta{Key: key, Cells: cells})
 		size += len(key) + len(cells)
 		count += codec.Count(cells)
-		if !lean && (size > maxBuildBytes || count > crdt.MaxDeltaFields || len(d.Documents) > crdt.MaxTransactionDocuments) {
+		if !lean && (size > most || count > crdt.MaxDeltaFields || len(d.Documents) > crdt.MaxTransactionDocuments) {
 			return false, nil
 		}
 	}
