@@ -154,10 +154,7 @@ func TestRoster(t *testing.T) {
 	expect("with one that is level", now, own)
 	r.Learn([]Member{{Peer: q, VV: vectorOf(10, 15), Heard: now.UnixMilli()}, {Peer: self}}, now)
 	expect("with one that is known from another", now, vectorOf(10, 15))
-	r.Pin(p, vectorOf(5, 20))
-	expect("with one that is brought up by a snapshot", now, vectorOf(5, 15))
 	r.Acknowledge(p, vectorOf(8)) // as after restoring a backup
-	r.Unpin(p)
 	expect("with one that holds less than before, by its own word", now, vectorOf(8))
 	r.Learn([]Member{{Peer: p, VV: vectorOf(10, 20), Heard: now.UnixMilli()}}, now)
 	expect("others know less of one that is here than it does", now, vectorOf(8))

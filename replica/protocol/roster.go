@@ -30,7 +30,6 @@ type Roster struct {
 type known struct {
 	Member
 	sessions int
-	pinned   *crdt.VersionVector
 }
 
 // NewRoster returns the roster of a node, with what it had stored.
@@ -98,7 +97,6 @@ func (r *Roster) Leave(p PeerID, now time.Time) {
 	}
 	k.sessions--
 	k.Heard = max(k.Heard, now.UnixMilli())
-	k.pinned = nil
 	r.changed(p)
 }
 
@@ -110,22 +108,6 @@ func (r *Roster) Acknowledge(p PeerID, vv crdt.VersionVector) {
 	if k := r.member(p); !k.VV.Equal(vv) {
 		k.VV = vv.Clone()
 		r.changed(p)
-	}
-}
-
-// Pin lets p count with no more than vv for as long as its session lasts: it is being brought up to that by other means than
-// deltas.
-func (r *Roster) Pin(p PeerID, vv crdt.VersionVector) {
-	if k := r.members[p]; k != nil {
-		pinned := vv.Clone()
-		k.pinned = &pinned
-	}
-}
-
-// Unpin ends Pin.
-func (r *Roster) Unpin(p PeerID) {
-	if k := r.members[p]; k != nil {
-		k.pinned = nil
 	}
 }
 
@@ -190,9 +172,6 @@ func (r *Roster) Stable(own crdt.VersionVector, now time.Time, maxOffline time.D
 			continue
 		}
 		stable = stable.Meet(k.VV)
-		if k.pinned != nil {
-			stable = stable.Meet(*k.pinned)
-		}
 	}
 	return stable
 }
