@@ -101,13 +101,9 @@ wants.`,
 		ValidArgsFunction: completeConflicted,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a := appOf(cmd)
-			pointer := ""
-			if len(args) > 1 {
-				pointer = args[1]
-			}
-			path, err := crdt.ParsePath(pointer)
+			path, err := optionalPath(args)
 			if err != nil {
-				return &usageError{err}
+				return err
 			}
 			return a.withNode(cmd.Context(), false, func(n node.Node) error {
 				doc, err := n.Get(cmd.Context(), a.space(), args[0])

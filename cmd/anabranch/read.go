@@ -32,13 +32,9 @@ somebody who has seen them writes the field again.`,
 	conflicts := cmd.Flags().Bool("conflicts", false, "show the values that do not show")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		a := appOf(cmd)
-		pointer := ""
-		if len(args) > 1 {
-			pointer = args[1]
-		}
-		path, err := crdt.ParsePath(pointer)
+		path, err := optionalPath(args)
 		if err != nil {
-			return &usageError{err}
+			return err
 		}
 		return a.withNode(cmd.Context(), false, func(n node.Node) error {
 			doc, err := n.Get(cmd.Context(), a.space(), args[0])
@@ -197,4 +193,17 @@ func (a *app) watch(ctx context.Context, n node.Node, o node.WatchOptions, limit
 		return fmt.Errorf("%w: no node serves the store, so nothing comes: start `anabranch serve`, or see what is there with --since 0", node.ErrOffline)
 	}
 	return nil
+}
+
+// optionalPath reads the path that may follow a key; without one it is that of the whole document.
+func optionalPath(args []string) (crdt.Path, error) {
+	pointer := ""
+	if len(args) > 1 {
+		pointer = args[1]
+	}
+	path, err := crdt.ParsePath(pointer)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return path, nil
 }
