@@ -232,7 +232,7 @@ func (s *Space) admitByTicket(peer PeerID, q protocol.JoinRequest) protocol.Join
 		return protocol.JoinProof
 	}
 	view := t.set.At(now)
-	if held := view.Grant(peer); held != nil && held.Ticket == id {
+	if t.set.Admitted(peer, id, now) {
 		return protocol.Joined // the answer was lost
 	}
 	switch gone := view.Revocation(peer); {

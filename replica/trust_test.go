@@ -300,6 +300,41 @@ func TestWhoMayOnlyReadWritesNothing(t *testing.T) {
 	})
 }
 
+// A ticket that gave a node nothing more than it had before, or less than it has got since, lets it in again too. What it gave counts, not
+// whether that is what the node's rights are taken from.
+func TestWhoAsksAgainIsLetInAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memnet.New(1)
+		a, b, c := openNode(t, network, "a"), openNode(t, network, "b"), openNode(t, network, "c")
+		sa := create(t, a, "recipes")
+		var tickets []string
+		for _, rights := range []replica.Rights{replica.ReadRights, replica.ReadRights, replica.WriteRights, replica.ReadRights} {
+			ticket := invite(t, sa, replica.Invitation{Rights: rights})
+			if _, err := b.Join(t.Context(), ticket, ""); err != nil {
+				t.Fatal(err)
+			}
+			tickets = append(tickets, ticket)
+			<-time.After(time.Second) // so that it is known which grant is the first
+		}
+		for i, ticket := range tickets {
+			if _, err := b.Join(t.Context(), ticket, ""); err != nil {
+				t.Errorf("ticket %d again: %v", i, err)
+			}
+			if _, err := c.Join(t.Context(), ticket, ""); !errors.Is(err, replica.ErrTicket) || !strings.Contains(err.Error(), "used") {
+				t.Errorf("ticket %d of somebody else: %v", i, err)
+			}
+		}
+		if err := sa.Revoke(t.Context(), b.id.PeerID()); err != nil {
+			t.Fatal(err)
+		}
+		for i, ticket := range tickets {
+			if _, err := b.Join(t.Context(), ticket, ""); !errors.Is(err, replica.ErrTicket) || !strings.Contains(err.Error(), "revoked") {
+				t.Errorf("ticket %d after the revocation: %v", i, err)
+			}
+		}
+	})
+}
+
 func TestARevocationEndsSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := memnet.New(1)

@@ -124,6 +124,9 @@ func Parse(b []byte) (Statement, error) {
 	return s, s.check()
 }
 
+// expired reports whether a grant is over at a time, by a clock that may be ahead by drift.
+func (s *Statement) expired(now, drift Millis) bool { return s.Expires != 0 && s.Expires+drift <= now }
+
 // check refuses what no issuer says.
 func (s *Statement) check() error {
 	wrong := ""

@@ -49,6 +49,16 @@ func (s *Set) At(now Millis) *View {
 	return v
 }
 
+// Admitted reports whether a node has rights by a grant that it got for a ticket. That need not be the one that View.Grant returns: of several that
+// give the same, that is the first.
+func (s *Set) Admitted(p protocol.PeerID, t TicketID, now Millis) bool {
+	v := s.At(now)
+	return slices.ContainsFunc(s.list, func(g Statement) bool {
+		return g.Kind == KindGrant && g.Subject == p && g.Ticket == t &&
+			!v.revoked[p].voids(&g) && !g.expired(now, s.drift) && (g.ByKey() || v.Rights(g.Issuer) == Admin)
+	})
+}
+
 func (s *Set) revocations() map[protocol.PeerID]revoked {
 	all := make(map[protocol.PeerID]revoked)
 	for i := range s.list {
@@ -78,12 +88,11 @@ func (s *Set) standing(v *View, now Millis) []*Statement {
 		if g.Kind != KindGrant || v.revoked[g.Subject].voids(g) {
 			continue
 		}
+		if g.expired(now, s.drift) {
+			continue
+		}
 		if g.Expires != 0 {
-			end := g.Expires + s.drift
-			if end <= now {
-				continue
-			}
-			v.until = min(v.until, end)
+			v.until = min(v.until, g.Expires+s.drift)
 		}
 		grants = append(grants, g)
 	}
