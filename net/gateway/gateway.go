@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anabranch-db/anabranch/replica"
+)
+
+// Config says what a Gateway serves, and whom.
+type Config struct {
+	// Replica is what is served. It must outlive the Gateway.
+	Replica *replica.Replica
+	// Authenticate checks a bearer token. Its error may be a *Problem; any other is answered as unauthenticated. Nil: every
+	// token is refused.
+	Authenticate func(ctx context.Context, token string) (Grant, error)
+	// Revoked returns a channel that is closed when the token of that ID is revoked; nil if it never is. Running sessions end then. Nil: no
+	// token is ever revoked.
+	Revoked func(id string) <-chan struct{}
+	// Node is told to clients as the name of this node. Empty: the peer ID.
+	Node string
+	// Heartbeat is how often a silent connection carries a sign of life. A WebSocket that does not answer two of them is closed. Zero: 15 s.
+	Heartbeat time.Duration
+	// HelloTimeout is how long a WebSocket may stay open without a token. Zero: 10 s.
+	HelloTimeout time.Duration
+	// WriteTimeout is how long a reader may take for one message before it is cut off. Zero: 30 s.
+	WriteTimeout time.Duration
+	// Now reads the clock. Nil: time.Now.
+	Now func() time.Time
+	// Logger takes what an operator should know. Nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Replica == nil {
+		return c, errors.New("gateway: Config: a Replica is needed")
+	}
+	if c.Heartbeat < 0 || c.HelloTimeout < 0 || c.WriteTimeout < 0 {
+		return c, errors.New("gateway: Config: Heartbeat, HelloTimeout and WriteTimeout must not be negative")
+	}
+	if c.Authenticate == nil {
+		c.Authenticate = func(context.Context, string) (Grant, error) {
+			return Grant{}, errors.New("this node takes no tokens")
+		}
+	}
+	if c.Revoked == nil {
+		c.Revoked = func(string) <-chan struct{} { return nil }
+	}
+	if c.Node == "" {
+		c.Node = c.Replica.Self().String()
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 15 * time.Second
+	}
+	if c.HelloTimeout == 0 {
+		c.HelloTimeout = 10 * time.Second
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 30 * time.Second
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+// Grant is what a token allows.
+type Grant struct {
+	ID      string // of the token
+	Subject string // whom it was given to; at most 255 bytes
+	Space   string // the one space, or AllSpaces
+	Rights  replica.Rights
+	Expires time.Time // zero: never
+}
+
+// AllSpaces in Grant.Space stands for every space of the node.
+const AllSpaces = "*"
+
+// May reports whether the grant gives these rights in the space. It says nothing about the time.
+func (gr Grant) May(space string, need replica.Rights) bool {
+	return (gr.Space == AllSpaces || gr.Space == space) && gr.Rights >= need
+}
+
+// Gateway answers HTTP requests for the spaces of one node. It is an http.Handler.
+type Gateway struct {
+	cfg     Config
+	handler http.Handler
+
+	ctx  context.Context // of everything that outlasts a request; ends with Close
+	stop context.CancelCauseFunc
+	live sync.WaitGroup // connections that are being served
+}
+
+// New returns a Gateway. It listens on nothing: give it to an http.Server. Close it before the Replica.
+func New(cfg Config) (*Gateway, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{cfg: cfg}
+	g.ctx, g.stop = context.WithCancelCause(context.Background())
+	mux := http.NewServeMux()
+	g.routeREST(mux)
+	g.handler = g.guard(mux)
+	return g, nil
+}
+
+// ServeHTTP answers one request.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
+
+var (
+	errGoingAway  = errors.New("the node is shutting down")
+	errRestarting = errors.New("the node is restarting")
+)
+
+// Close ends all sessions, telling their clients that the node goes away, and returns when they have ended. What is asked
+// afterwards is refused.
+func (g *Gateway) Close() error { return g.shutDown(errGoingAway) }
+
+// Restart is Close for a node that is about to come back: clients are told to try again soon.
+func (g *Gateway) Restart() error { return g.shutDown(errRestarting) }
+
+func (g *Gateway) shutDown(why error) error {
+	g.stop(why)
+	g.live.Wait()
+	return nil
+}
+
+// space returns a space that is kept here, which the grant gives the rights in. To those who have none in it a space that is not here looks like one that
+// they may not see.
+func (g *Gateway) space(gr Grant, name string, need replica.Rights) (*replica.Space, error) {
+	if !gr.May(name, need) {
+		return nil, &Problem{Status: http.StatusForbidden, Code: CodeForbidden, Detail: fmt.Sprintf("this token does not give %s rights in the space %q", need, name)}
+	}
+	if !slices.Contains(g.cfg.Replica.Spaces(), name) {
+		return nil, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: fmt.Sprintf("there is no space %q here", name)}
+	}
+	return g.cfg.Replica.Space(name)
+}

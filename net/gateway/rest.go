@@ -1,0 +1,6 @@
+package gateway
+
+import "net/http"
+
+// routeREST registers the routes of documents.
+func (g *Gateway) routeREST(*http.ServeMux) {}
