@@ -193,75 +193,39 @@ const watchBatch = 64
 // watchers that are on their way, but not for one that takes nothing for a minute: that gets ErrCursor too.
 func (s *Space) Watch(ctx context.Context, since Cursor) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		if !s.serves(since) {
-			yield(Change{}, fmt.Errorf("%w: %s is not of this store, or documents that were deleted since are forgotten", ErrCursor, since))
+		f, err := s.Feed(since, nil)
+		if err != nil {
+			yield(Change{}, err)
 			return
 		}
-		w := s.beginWatch(since.Arrival)
-		defer s.endWatch(w)
-		s.r.meter.watchers.Add(1)
-		defer s.r.meter.watchers.Add(-1)
-		at := since.Arrival
+		defer f.Close()
 		for {
-			s.mu.Lock()
-			changed, newest := s.changed, s.durable.arrival
-			s.mu.Unlock()
-			for at < newest {
-				changes, err := s.changesAfter(ctx, w, at)
-				if err != nil {
-					yield(Change{}, err)
+			changes, err := f.batch(ctx)
+			for _, c := range changes {
+				if !yield(c, nil) {
 					return
 				}
-				for _, c := range changes {
-					at = c.Cursor.Arrival
-					if !yield(c, nil) {
-						return
-					}
-				}
-				if len(changes) < watchBatch {
-					at = max(at, newest)
-				}
-				s.moveWatch(w, at)
 			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				yield(Change{}, ctx.Err())
-				return
-			case <-s.removed:
-				yield(Change{}, ErrRemoved)
-				return
-			case <-s.r.ctx.Done():
-				yield(Change{}, ErrClosed)
+			if err == nil && f.level {
+				err = f.Wait(ctx)
+			}
+			if err != nil {
+				yield(Change{}, err)
 				return
 			}
 		}
 	}
 }
 
-func (s *Space) changesAfter(ctx context.Context, w *watcher, at uint64) ([]Change, error) {
-	var changes []Change
-	err := s.view(ctx, func(snap store.Snapshot) error {
-		if err := w.check(snap, s, at); err != nil {
-			return err
+// batch reads at most watchBatch changes.
+func (f *Feed) batch(ctx context.Context) (changes []Change, err error) {
+	for c, err := range f.Read(ctx) {
+		if err != nil {
+			return changes, err
 		}
-		for e, err := range docstore.Feed(snap, s.number, at) {
-			if err != nil {
-				return err
-			}
-			d, ok, err := docstore.Read(snap, s.number, e.Key)
-			if err != nil {
-				return err
-			}
-			c := Change{Cursor: Cursor{s.r.feed, e.Arrival}, Key: e.Key}
-			if ok && d.Document.IsLive() {
-				c.Document = s.document(d)
-			}
-			if changes = append(changes, c); len(changes) == watchBatch {
-				return nil
-			}
+		if changes = append(changes, c); len(changes) == watchBatch {
+			break
 		}
-		return nil
-	})
-	return changes, err
+	}
+	return changes, nil
 }

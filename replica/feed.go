@@ -1,0 +1,149 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/anabranch-db/anabranch/replica/docstore"
+	"github.com/anabranch-db/anabranch/replica/store"
+)
+
+// Feed reads the changes of a space at its caller's pace, who is told when nothing is left; Watch is a loop over one. It is for one
+// goroutine. While it is open, and taken from, what it has not come to is not forgotten.
+type Feed struct {
+	s      *Space
+	w      *watcher
+	at     uint64
+	passed int64
+	level  bool
+	match  func(key string) bool // nil: all
+}
+
+// Feed opens a feed after the cursor. If match is not nil, documents for whose keys it returns false are passed over, without
+// being read. The error is that of Watch. Close it.
+func (s *Space) Feed(since Cursor, match func(key string) bool) (*Feed, error) {
+	if !s.serves(since) {
+		return nil, fmt.Errorf("%w: %s is not of this store, or documents that were deleted since are forgotten", ErrCursor, since)
+	}
+	f := &Feed{s: s, w: s.beginWatch(since.Arrival), at: since.Arrival, match: match}
+	s.r.meter.watchers.Add(1)
+	return f, nil
+}
+
+// Close ends the feed.
+func (f *Feed) Close() {
+	f.s.endWatch(f.w)
+	f.s.r.meter.watchers.Add(-1)
+}
+
+// Cursor is the place up to which the feed was read.
+func (f *Feed) Cursor() Cursor { return Cursor{f.s.r.feed, f.at} }
+
+// Passed is the number of documents that were read or passed over so far.
+func (f *Feed) Passed() int64 { return f.passed }
+
+// Level reports whether the last Read came to the end.
+func (f *Feed) Level() bool { return f.level }
+
+// Ahead counts the documents that changed after Cursor, up to limit.
+func (f *Feed) Ahead(ctx context.Context, limit int64) (n int64, err error) {
+	err = f.s.view(ctx, func(snap store.Snapshot) error {
+		for _, err := range docstore.Feed(snap, f.s.number, f.at) {
+			if n++; err != nil || n == limit {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// Read yields the documents that changed after Cursor, in the order of their last changes, each as it is in one snapshot, until
+// none is left. The loop may be left before; the next Read goes on there. While it runs the store keeps what it deletes: do not
+// linger in it.
+func (f *Feed) Read(ctx context.Context) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		newest := f.s.durableNow().arrival
+		f.s.moveWatch(f.w, f.at)
+		f.level = false
+		left := false
+		err := f.s.view(ctx, func(snap store.Snapshot) (err error) {
+			left, err = f.read(ctx, snap, yield)
+			return err
+		})
+		switch {
+		case left:
+		case err != nil:
+			yield(Change{}, err)
+		default:
+			f.at = max(f.at, newest)
+			f.level = true
+		}
+	}
+}
+
+// read reports whether the reader has left the loop.
+func (f *Feed) read(ctx context.Context, snap store.Snapshot, yield func(Change, error) bool) (left bool, err error) {
+	if err := f.w.check(snap, f.s, f.at); err != nil {
+		return false, err
+	}
+	for e, err := range docstore.Feed(snap, f.s.number, f.at) {
+		if err == nil && f.passed%1024 == 1023 {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return false, err
+		}
+		if f.match == nil || f.match(e.Key) {
+			c, err := f.change(snap, e)
+			if err != nil {
+				return false, err
+			}
+			f.at = e.Arrival
+			f.passed++
+			if !yield(c, nil) {
+				return true, nil
+			}
+			continue
+		}
+		f.at = e.Arrival
+		f.passed++
+	}
+	return false, nil
+}
+
+func (f *Feed) change(snap store.Snapshot, e docstore.FeedEntry) (Change, error) {
+	d, ok, err := docstore.Read(snap, f.s.number, e.Key)
+	if err != nil {
+		return Change{}, err
+	}
+	c := Change{Cursor: Cursor{f.s.r.feed, e.Arrival}, Key: e.Key}
+	if ok && d.Document.IsLive() {
+		c.Document = f.s.document(d)
+	}
+	return c, nil
+}
+
+// Wait returns when there is something after Cursor. What was read until then counts as taken. The error is that of ctx, ErrRemoved, or
+// ErrClosed.
+func (f *Feed) Wait(ctx context.Context) error {
+	f.s.moveWatch(f.w, f.at)
+	for {
+		f.s.mu.Lock()
+		changed, newest := f.s.changed, f.s.durable.arrival
+		f.s.mu.Unlock()
+		if newest > f.at {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.s.removed:
+			return ErrRemoved
+		case <-f.s.r.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
