@@ -108,25 +108,39 @@ func (ses *session) noteCompared(c protocol.Comparison, lasting bool) {
 }
 
 // Synced returns how many other members are known to hold the transaction durably: by their own word, or by that of others.
-func (s *Space) Synced(rc Receipt) int {
+func (s *Space) Synced(rc Receipt) int { return s.SyncedVector(crdt.NewVersionVector(rc.Dot)) }
+
+// SyncedVector returns how many other members are known to hold durably all that vv covers.
+func (s *Space) SyncedVector(vv crdt.VersionVector) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.syncedLocked(rc)
+	return s.syncedLocked(vv)
 }
 
-func (s *Space) syncedLocked(rc Receipt) int {
-	rc.Dot = s.durable.renamings.Present(rc.Dot)
-	return s.members.Holding(rc.Dot)
+func (s *Space) syncedLocked(vv crdt.VersionVector) int {
+	if present := s.durable.renamings; len(present) > 0 {
+		var now crdt.VersionVector
+		for d := range vv.All() {
+			now.Advance(present.Present(d))
+		}
+		vv = now
+	}
+	return s.members.Holding(vv)
 }
 
 // WaitSynced returns when n peers hold the transaction durably, or with the error of ctx. A transaction that changed
 // nothing is held by everybody.
 func (s *Space) WaitSynced(ctx context.Context, rc Receipt, n int) error {
+	return s.WaitSyncedVector(ctx, crdt.NewVersionVector(rc.Dot), n)
+}
+
+// WaitSyncedVector is WaitSynced for all that vv covers.
+func (s *Space) WaitSyncedVector(ctx context.Context, vv crdt.VersionVector, n int) error {
 	for {
 		s.mu.Lock()
-		have, moved := s.syncedLocked(rc), s.ackMoved
+		have, moved := s.syncedLocked(vv), s.ackMoved
 		s.mu.Unlock()
-		if have >= n || rc.Dot.IsZero() {
+		if have >= n || vv.Len() == 0 {
 			return nil
 		}
 		select {

@@ -170,7 +170,7 @@ func TestRoster(t *testing.T) {
 	if m, _ := r.Get(p); m.Heard != now.Add(2*day).UnixMilli() {
 		t.Errorf("it was heard of at %d", m.Heard)
 	}
-	if n := r.Holding(crdt.Dot{Replica: 2, Time: 15}); n != 1 {
+	if n := r.Holding(crdt.NewVersionVector(crdt.Dot{Replica: 2, Time: 15})); n != 1 {
 		t.Errorf("%d members hold a dot", n)
 	}
 }

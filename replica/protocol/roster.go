@@ -201,11 +201,11 @@ func (r *Roster) Get(p PeerID) (Member, bool) {
 	return m, true
 }
 
-// Holding returns how many members are known to hold a dot durably; the zero dot is held by all.
-func (r *Roster) Holding(d crdt.Dot) int {
+// Holding returns how many members are known to hold durably all that vv covers.
+func (r *Roster) Holding(vv crdt.VersionVector) int {
 	n := 0
 	for _, k := range r.members {
-		if d.IsZero() || k.VV.Covers(d) {
+		if vv.LessOrEqual(k.VV) {
 			n++
 		}
 	}
