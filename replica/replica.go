@@ -252,6 +252,18 @@ func (r *Replica) Space(name string) (*Space, error) {
 	return s, nil
 }
 
+// Lookup returns the space of that name, or of that ID, if it is here. It makes none.
+func (r *Replica) Lookup(name string) (*Space, bool) {
+	if id, err := ParseSpaceID(name); err == nil {
+		s := r.ownedSpace(id)
+		return s, s != nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.spaces[name]
+	return s, ok
+}
+
 // makeSpace is called with mu held.
 func (r *Replica) makeSpace(name string) (*Space, *group, error) {
 	number := uint32(1)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +23,16 @@ type Config struct {
 	// Revoked returns a channel that is closed when the token of that ID is revoked; nil if it never is. Running sessions end then. Nil: no
 	// token is ever revoked.
 	Revoked func(id string) <-chan struct{}
+	// Hosts are the names under which the gateway may be asked, beside addresses and localhost.
+	Hosts []string
+	// Origins are the origins of pages, as https://app.example.org, that may use the gateway beside its own.
+	Origins []string
+	// Limits bound what clients may ask for.
+	Limits Limits
+	// Page is what / shows, and Client what /client/ has. Nil: nothing.
+	Page, Client fs.FS
+	// Version is that of the program, for people.
+	Version string
 	// Node is told to clients as the name of this node. Empty: the peer ID.
 	Node string
 	// Heartbeat is how often a silent connection carries a sign of life. A WebSocket that does not answer two of them is closed. Zero: 15 s.
@@ -43,6 +53,10 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Heartbeat < 0 || c.HelloTimeout < 0 || c.WriteTimeout < 0 {
 		return c, errors.New("gateway: Config: Heartbeat, HelloTimeout and WriteTimeout must not be negative")
+	}
+	var err error
+	if c.Limits, err = c.Limits.withDefaults(); err != nil {
+		return c, err
 	}
 	if c.Authenticate == nil {
 		c.Authenticate = func(context.Context, string) (Grant, error) {
@@ -94,6 +108,9 @@ func (gr Grant) May(space string, need replica.Rights) bool {
 type Gateway struct {
 	cfg     Config
 	handler http.Handler
+	door    *door
+	usage   *usage
+	meter   *meter
 
 	ctx  context.Context // of everything that outlasts a request; ends with Close
 	stop context.CancelCauseFunc
@@ -106,11 +123,15 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{cfg: cfg}
+	door, err := newDoor(cfg.Hosts, cfg.Origins)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: Config: %w", err)
+	}
+	g := &Gateway{cfg: cfg, door: door, usage: newUsage(cfg.Limits), meter: newMeter()}
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
-	mux := http.NewServeMux()
-	g.routeREST(mux)
-	g.handler = g.guard(mux)
+	routes := newRouter()
+	g.routeREST(routes)
+	g.handler = g.guard(routes)
 	return g, nil
 }
 
@@ -133,16 +154,4 @@ func (g *Gateway) shutDown(why error) error {
 	g.stop(why)
 	g.live.Wait()
 	return nil
-}
-
-// space returns a space that is kept here, which the grant gives the rights in. To those who have none in it a space that is not here looks like one that
-// they may not see.
-func (g *Gateway) space(gr Grant, name string, need replica.Rights) (*replica.Space, error) {
-	if !gr.May(name, need) {
-		return nil, &Problem{Status: http.StatusForbidden, Code: CodeForbidden, Detail: fmt.Sprintf("this token does not give %s rights in the space %q", need, name)}
-	}
-	if !slices.Contains(g.cfg.Replica.Spaces(), name) {
-		return nil, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: fmt.Sprintf("there is no space %q here", name)}
-	}
-	return g.cfg.Replica.Space(name)
 }

@@ -1,6 +1,4 @@
 package gateway
 
-import "net/http"
-
 // routeREST registers the routes of documents.
-func (g *Gateway) routeREST(*http.ServeMux) {}
+func (g *Gateway) routeREST(*router) {}

@@ -41,13 +41,11 @@ func NewLocal(c LocalConfig) *Local {
 
 // existing returns a space for reading, which must not make it.
 func (l *Local) existing(name string) (*replica.Space, error) {
-	if _, err := replica.ParseSpaceID(name); err == nil {
-		return l.r.Space(name) // which makes none of that name
+	if s, ok := l.r.Lookup(name); ok {
+		return s, nil
 	}
-	for _, s := range l.r.Spaces() {
-		if s == name {
-			return l.r.Space(name)
-		}
+	if _, err := replica.ParseSpaceID(name); err == nil {
+		return l.r.Space(name) // which makes none of that name, and says so
 	}
 	return nil, fmt.Errorf("%w: there is no space %q: %s", replica.ErrNotFound, name, l.describeSpaces())
 }
