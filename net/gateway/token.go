@@ -40,8 +40,6 @@ const (
 	MaxTokens = 10_000
 	// MaxSubjectBytes bounds the subject of a token.
 	MaxSubjectBytes = 255
-	// maxTokenBytes bounds the text of a token that is looked at; a real one has a few hundred bytes.
-	maxTokenBytes = 2 << 10
 	// maxVerified bounds the tokens whose signatures are remembered as good.
 	maxVerified = 4096
 )
