@@ -120,8 +120,8 @@ func (ses *session) run(ctx context.Context) error {
 		stop.Stop()
 		sent <- ended
 	}
+	_ = ses.stream.Close(closeCodeOf(err)) // before the sender ends, which would close it as if nothing were wrong
 	cancel()
-	ses.stream.Close(closeCodeOf(err))
 	if serr := <-sent; serr != nil && !errors.Is(serr, context.Canceled) && !isClose(serr) {
 		return serr
 	}
