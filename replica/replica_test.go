@@ -72,7 +72,20 @@ type pair struct {
 
 func newPair(t *testing.T, cfgA, cfgB replica.Config) *pair {
 	t.Helper()
-	p := &pair{network: memnet.New(1), ida: memnet.ID("a"), idb: memnet.ID("b")}
+	return pairOn(t, memnet.New(1), cfgA, cfgB)
+}
+
+// newStrangers is newPair of two that have not met: neither knows the other as a member until p.network.Heal.
+func newStrangers(t *testing.T, cfgA, cfgB replica.Config) *pair {
+	t.Helper()
+	network := memnet.New(1)
+	network.Cut(memnet.ID("a"), memnet.ID("b"))
+	return pairOn(t, network, cfgA, cfgB)
+}
+
+func pairOn(t *testing.T, network *memnet.Network, cfgA, cfgB replica.Config) *pair {
+	t.Helper()
+	p := &pair{network: network, ida: memnet.ID("a"), idb: memnet.ID("b")}
 	cfgA.Transport = p.network.Node("a")
 	cfgB.Transport = p.network.Node("b")
 	cfgA.Peers = []replica.Peer{{ID: p.idb, Addr: "mem:b"}}

@@ -44,8 +44,7 @@ func forget(t *testing.T, s *replica.Space) {
 
 func TestFreshReplicaJoinsByASnapshotWhatIsForgotten(t *testing.T) {
 	var said bytes.Buffer
-	p := newPair(t, replica.Config{}, replica.Config{Logger: slog.New(slog.NewTextHandler(&said, nil))})
-	p.network.Cut(p.ida, p.idb)
+	p := newStrangers(t, replica.Config{}, replica.Config{Logger: slog.New(slog.NewTextHandler(&said, nil))})
 	fill(t, p.sa, 0, 3000)
 	forget(t, p.sa)
 	set(t, p.sb, "own", "n", 1)
