@@ -56,6 +56,9 @@ func (s *Space) forget(f *forgetting) bool {
 	s.gossip(f, now)
 	s.raiseStable(f, now)
 	more, err := s.prune()
+	if err = s.noteCorrupt(err); errors.Is(err, ErrDamaged) {
+		return false // that is told already, and goes on once it is mended
+	}
 	if err != nil && s.r.ctx.Err() == nil && !errors.Is(err, ErrClosed) {
 		s.r.log.Error("pruning failed; it is tried again", "space", s.name, "error", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/codec"
@@ -39,6 +40,18 @@ func setX(t *testing.T, s *Space, key string, v any) error {
 	t.Helper()
 	_, err := s.Update(t.Context(), func(tx *Tx) error { return tx.Doc(key).Set(crdt.Path{"x"}, v) })
 	return err
+}
+
+// Replicas that begin to repair together do not all come back together.
+func TestPausesBetweenRepairsVary(t *testing.T) {
+	least, most := time.Hour, time.Duration(0)
+	for range 1000 {
+		d := jittered(minRepairPause)
+		least, most = min(least, d), max(most, d)
+	}
+	if least < 45*time.Second || most > 75*time.Second || most-least < 25*time.Second {
+		t.Errorf("from %s to %s", least, most)
+	}
 }
 
 func TestFailedCommitIsReportedAndLeavesTheStateOfTheStore(t *testing.T) {

@@ -65,6 +65,7 @@ func (r *Replica) startNetwork() {
 	r.cfg.Transport.SetGate(Gate{Allow: r.hasRights, Join: r.answerJoin})
 	r.wg.Go(r.acceptLoop)
 	r.wg.Go(r.tendLoop)
+	r.wg.Go(r.damageLoop)
 	r.wg.Go(r.scrubLoop)
 	r.wg.Go(r.clockLoop)
 	r.wg.Go(r.meshLoop)

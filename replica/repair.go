@@ -16,7 +16,7 @@ import (
 
 // Repairs are begun by the side with the smaller peer ID, so that the two do not do the same work at once; or by a side that
 // found damage in its own store. One that does not help is tried again after a while that doubles from the first to the second
-// of these.
+// of these, each time up to a quarter more or less, so that many that began together do not all come back together.
 const (
 	minRepairPause = time.Minute
 	maxRepairPause = time.Hour
@@ -61,11 +61,16 @@ func (ses *session) startRepair(why string) {
 		return
 	}
 	rs.pause = min(max(2*rs.pause, minRepairPause), maxRepairPause)
-	rs.notBefore, rs.moved, rs.going = now.Add(rs.pause), now, true
+	rs.notBefore, rs.moved, rs.going = now.Add(jittered(rs.pause)), now, true
 	ses.proto.StartRepair(rand.Uint64())
 	ses.mu.Unlock()
 	ses.space.r.log.Info("comparing what two replicas hold, to repair what differs", "space", ses.space.name, "peer", ses.conn.peer, "reason", why)
 	ses.poke()
+}
+
+// jittered returns a duration between three and five quarters of d.
+func jittered(d time.Duration) time.Duration {
+	return d - d/4 + time.Duration(rand.Int64N(int64(d/2)+1))
 }
 
 // beginsRepairs reports whether this side begins those that either could.
@@ -250,6 +255,24 @@ func (s *Space) noteDamage(what string) {
 			"space", s.name, "what", what)
 	}
 	d.Damaged, d.DamageWas = true, what
+	select {
+	case s.r.damaged <- struct{}{}:
+	default:
+	}
+}
+
+// damageLoop begins repairs as soon as damage is noted. Who notes it may hold the lock of a session, and does not begin them himself.
+func (r *Replica) damageLoop() {
+	for {
+		select {
+		case <-r.damaged:
+		case <-r.ctx.Done():
+			return
+		}
+		for _, ses := range r.allSessions() {
+			ses.tendRepair()
+		}
+	}
 }
 
 // noteCorrupt notes damage that a reader or a writer met, and tells him what comes of it.

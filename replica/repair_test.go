@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -132,6 +133,54 @@ func TestScrubFindsDamageAndPeersMendIt(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Damage that somebody meets is mended at once, and not when the node next looks around.
+func TestDamageThatIsReadIsMendedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStoredPair(t)
+		defer p.close(t)
+		set(t, p.sa, "d", "f", 1)
+		waitLevel(t, p.sa, p.sb)
+		<-time.After(31500 * time.Millisecond) // between two looks around, in the time of the bubble
+		alter(t, p.storeA, "d", flipAByte)
+		if _, err := p.sa.Get(t.Context(), "d"); !errors.Is(err, replica.ErrDamaged) {
+			t.Errorf("reading it: %v", err)
+		}
+		<-time.After(time.Second)
+		if repair := status(t, p.sa).Repair; repair.Damaged || repair.Repairs != 1 {
+			t.Errorf("a second later: %+v", repair)
+		}
+		if got := show(t, p.sa, "d"); got != "map[f:1]" {
+			t.Errorf("d is %s", got)
+		}
+		p.sound(t)
+	})
+}
+
+// A record that cannot be read stands in the way of pruning. It is mended then, long before a scrub would find it.
+func TestDamageThatPruningMeetsIsMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStoredPair(t)
+		defer p.close(t)
+		set(t, p.sa, "d", "f", 1)
+		set(t, p.sa, "e", "f", 1)
+		remove(t, p.sa, "e")
+		waitLevel(t, p.sa, p.sb)
+		alter(t, p.storeA, "d", flipAByte)
+		<-time.After(2 * time.Minute) // in the time of the bubble; PruneDelay is one, and the first scrub comes after five
+		if repair := status(t, p.sa).Repair; repair.Damaged || repair.Repairs == 0 {
+			t.Errorf("%+v", repair)
+		}
+		if got := show(t, p.sa, "d"); got != "map[f:1]" {
+			t.Errorf("d is %s", got)
+		}
+		p.sound(t)
+		<-time.After(2 * time.Minute)
+		if found := report(t, p.sa); found.Documents != 1 || found.LogEntries != 0 {
+			t.Errorf("pruning did not go on: %+v", found)
+		}
+	})
 }
 
 // TestMismatchRaisesTheAlarmAndIsRepaired: closed replicas with equal vectors and different digests.

@@ -58,6 +58,7 @@ type Replica struct {
 	committed chan struct{} // closed when the committer has ended
 	large     chan struct{} // holds one for each large frame that is being taken
 	repairing chan struct{} // held while something reads or merges for a repair
+	damaged   chan struct{} // for damageLoop; holds one
 	peers     peerTable
 	clocks    atomic.Pointer[clockView] // nil while no peer is connected
 	held      atomic.Pointer[[]HeldStatus]
@@ -89,7 +90,7 @@ func openWith(cfg Config, st store.Store, anchor string) (*Replica, error) {
 		cfg: cfg, log: cfg.Logger, store: st, anchor: anchor,
 		spaces: make(map[string]*Space), byNumber: make(map[uint32]*Space), owned: make(map[SpaceID]*Space), keys: cfg.spaceKeys(),
 		group: newGroup(), wake: make(chan struct{}, 1), committed: make(chan struct{}),
-		large: make(chan struct{}, largeFrames), repairing: make(chan struct{}, 1), meter: newMeter(),
+		large: make(chan struct{}, largeFrames), repairing: make(chan struct{}, 1), damaged: make(chan struct{}, 1), meter: newMeter(),
 	}
 	r.roomy = sync.NewCond(&r.mu)
 	if err := r.load(); err != nil {
