@@ -14,6 +14,7 @@ RACE_SIM_SEEDS=${RACE_SIM_SEEDS:-100} # simulator runs under the race detector
 POWER_CUTS=${POWER_CUTS:-3}
 NETNS_MINUTES=${NETNS_MINUTES:-1}    # nodes in network namespaces
 SLOW_SECONDS=${SLOW_SECONDS:-60}
+FORGET_DOCUMENTS=${FORGET_DOCUMENTS:-50000}
 SOAK_MINUTES=${SOAK_MINUTES:-2}
 SOAK_REPORT=${SOAK_REPORT:-}         # file for a summary
 KILL_ROUNDS=${KILL_ROUNDS:-50}        # kill -9 rounds, of .ci/deep only: the gate leaves the number to the test
@@ -110,6 +111,10 @@ stage_soak() { # steady writes and deletes for $SOAK_MINUTES; writes docs/soak.m
 
 stage_slow() { # peers that read a kilobyte a second, for $SLOW_SECONDS
   ANABRANCH_SLOW_SECONDS=$SLOW_SECONDS go test -v -count=1 -timeout "$TEST_TIMEOUT" -run '^TestSlowPeers' ./net/quicnet
+}
+
+stage_forget() { # $FORGET_DOCUMENTS documents come and go at two nodes: nothing is left of them, on the disk neither
+  ANABRANCH_FORGET_DOCUMENTS=$FORGET_DOCUMENTS go test -v -count=1 -timeout "$TEST_TIMEOUT" -run '^TestDeletedDocumentsLeaveNoTrace$' ./net/quicnet
 }
 
 stage_namespaces() { # nodes in network namespaces, cut off, killed and put back for $NETNS_MINUTES minutes; as root
