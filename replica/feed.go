@@ -2,9 +2,11 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
+	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
@@ -18,6 +20,7 @@ type Feed struct {
 	passed int64
 	level  bool
 	match  func(key string) bool // nil: all
+	has    *crdt.VersionVector   // what the reader has; nil once all that this covers was passed
 }
 
 // Feed opens a feed after the cursor. If match is not nil, documents for whose keys it returns false are passed over, without
@@ -29,6 +32,54 @@ func (s *Space) Feed(since Cursor, match func(key string) bool) (*Feed, error) {
 	f := &Feed{s: s, w: s.beginWatch(since.Arrival), at: since.Arrival, match: match}
 	s.r.meter.watchers.Add(1)
 	return f, nil
+}
+
+// FeedVector is Feed for a reader that has what vv covers, by whichever node's word: it passes over, until it is level for the first time, the
+// documents that hold nothing beyond vv. Its cursors are those of Feed. The error, also of Read, is ErrCursor if something beyond vv may be
+// forgotten here already: that comes Config.PruneDelay after all members had it.
+func (s *Space) FeedVector(vv crdt.VersionVector, match func(key string) bool) (*Feed, error) {
+	f, err := s.Feed(Cursor{}, match)
+	if err != nil {
+		return nil, err
+	}
+	vv = vv.Clone()
+	f.has = &vv
+	if err := s.view(context.Background(), f.checkVector); err != nil { // after Feed has begun to hold back what is to be forgotten
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// checkVector reports whether something that the reader lacks may have been pruned. Stable does not rise while a feed is on its way, but for
+// one that takes nothing for long.
+func (f *Feed) checkVector(snap store.Snapshot) error {
+	if f.has == nil {
+		return nil
+	}
+	stable, err := docstore.Stable(snap, f.s.number)
+	if err == nil && (!stable.LessOrEqual(*f.has) || f.s.durableNow().Rejoining) {
+		err = fmt.Errorf("%w: what the vector lacks may be forgotten here already", ErrCursor)
+	}
+	return err
+}
+
+// isNew reports whether the document holds anything that the reader does not have.
+func (f *Feed) isNew(d *crdt.Document) bool {
+	if f.has == nil {
+		return true
+	}
+	for field := range d.Fields() {
+		for _, e := range field.Cell.Live {
+			if !f.has.Covers(e.Dot) {
+				return true
+			}
+		}
+		if !field.Cell.Observed.LessOrEqual(*f.has) {
+			return true
+		}
+	}
+	return false
 }
 
 // Close ends the feed.
@@ -78,14 +129,14 @@ func (f *Feed) Read(ctx context.Context) iter.Seq2[Change, error] {
 			yield(Change{}, err)
 		default:
 			f.at = max(f.at, newest)
-			f.level = true
+			f.level, f.has = true, nil
 		}
 	}
 }
 
 // read reports whether the reader has left the loop.
 func (f *Feed) read(ctx context.Context, snap store.Snapshot, yield func(Change, error) bool) (left bool, err error) {
-	if err := f.w.check(snap, f.s, f.at); err != nil {
+	if err := errors.Join(f.w.check(snap, f.s, f.at), f.checkVector(snap)); err != nil {
 		return false, err
 	}
 	for e, err := range docstore.Feed(snap, f.s.number, f.at) {
@@ -95,34 +146,33 @@ func (f *Feed) read(ctx context.Context, snap store.Snapshot, yield func(Change,
 		if err != nil {
 			return false, err
 		}
-		if f.match == nil || f.match(e.Key) {
-			c, err := f.change(snap, e)
-			if err != nil {
-				return false, err
-			}
-			f.at = e.Arrival
-			f.passed++
-			if !yield(c, nil) {
-				return true, nil
-			}
-			continue
+		c, wanted, err := f.change(snap, e)
+		if err != nil {
+			return false, err
 		}
 		f.at = e.Arrival
 		f.passed++
+		if wanted && !yield(c, nil) {
+			return true, nil
+		}
 	}
 	return false, nil
 }
 
-func (f *Feed) change(snap store.Snapshot, e docstore.FeedEntry) (Change, error) {
-	d, ok, err := docstore.Read(snap, f.s.number, e.Key)
-	if err != nil {
-		return Change{}, err
+// change returns what there is to tell of an entry; wanted is false if the reader does not ask for it.
+func (f *Feed) change(snap store.Snapshot, e docstore.FeedEntry) (c Change, wanted bool, err error) {
+	if f.match != nil && !f.match(e.Key) {
+		return Change{}, false, nil
 	}
-	c := Change{Cursor: Cursor{f.s.r.feed, e.Arrival}, Key: e.Key}
+	d, ok, err := docstore.Read(snap, f.s.number, e.Key)
+	if err != nil || ok && !f.isNew(d.Document) {
+		return Change{}, false, err
+	}
+	c = Change{Cursor: Cursor{f.s.r.feed, e.Arrival}, Key: e.Key}
 	if ok && d.Document.IsLive() {
 		c.Document = f.s.document(d)
 	}
-	return c, nil
+	return c, true, nil
 }
 
 // Wait returns when there is something after Cursor. What was read until then counts as taken. The error is that of ctx, ErrRemoved, or

@@ -7,7 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/net/memnet"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
@@ -64,4 +68,81 @@ func TestFeedIsReadInPieces(t *testing.T) {
 	if err := f.Wait(t.Context()); !errors.Is(err, replica.ErrClosed) {
 		t.Errorf("wait after closing: %v", err)
 	}
+}
+
+// What a reader of one node has, any other goes on from.
+func TestFeedVectorGoesOnAtAnotherNode(t *testing.T) {
+	p := newPair(t, replica.Config{}, replica.Config{PruneDelay: time.Hour})
+	for i := range 5 {
+		set(t, p.sa, fmt.Sprintf("k%d", i), "i", i)
+	}
+	p.level(t)
+	vv := p.sa.Summary().Vector
+	set(t, p.sb, "k3", "j", 1)
+	set(t, p.sb, "new", "j", 1)
+	update(t, p.sa, func(tx *replica.Tx) { tx.Doc("k1").Delete() })
+	update(t, p.sa, func(tx *replica.Tx) { tx.Doc("k2").Remove(crdt.Path{"i"}) })
+	p.level(t)
+
+	f, err := p.sb.FeedVector(vv, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	first := readFeed(t, f, 2)
+	since := f.Cursor()
+	all := append(first, readFeed(t, f, 100)...)
+	slices.Sort(all)
+	if got := strings.Join(all, " "); got != "k1 k2 k3 new" || !f.Level() {
+		t.Errorf("%q, level %v", got, f.Level())
+	}
+	if set(t, p.sb, "k4", "j", 1); f.Wait(t.Context()) != nil {
+		t.Fatal("it waits in vain")
+	}
+	if got := strings.Join(readFeed(t, f, 100), " "); got != "k4" {
+		t.Errorf("then %q", got)
+	}
+	g, err := p.sb.Feed(since, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	rest := readFeed(t, g, 100)
+	for _, key := range all {
+		if !slices.Contains(first, key) && !slices.Contains(rest, key) {
+			t.Errorf("%q, after %s, gives %q: %q is missing", first, since, rest, key)
+		}
+	}
+}
+
+func TestFeedVectorIsRefusedOnceSomethingIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, spaces := chain(t, memnet.New(1), 2, replica.Config{})
+		s := spaces[0]
+		set(t, s, "a", "i", 1)
+		waitLevel(t, spaces...)
+		vv := s.Summary().Vector
+		remove(t, s, "a")
+		waitLevel(t, spaces...)
+		f, err := s.FeedVector(vv, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		pass(time.Minute / 2)
+		if g, err := s.FeedVector(vv, nil); err != nil {
+			t.Errorf("before PruneDelay is over: %v", err)
+		} else {
+			g.Close()
+		}
+		pass(10 * time.Minute) // more than pruning waits for a reader
+		if _, err := s.FeedVector(vv, nil); !errors.Is(err, replica.ErrCursor) {
+			t.Errorf("a new feed: %v", err)
+		}
+		for _, err := range f.Read(t.Context()) {
+			if !errors.Is(err, replica.ErrCursor) {
+				t.Errorf("one that was open: %v", err)
+			}
+		}
+	})
 }

@@ -140,6 +140,13 @@ func Floor(r store.Snapshot, space uint32) (uint64, error) {
 	return s.floor, err
 }
 
+// Stable returns Space.Stable as a snapshot has it. Cost: linear in the vector.
+func Stable(r store.Snapshot, space uint32) (crdt.VersionVector, error) {
+	s := &Space{number: space}
+	err := s.loadVectors(r)
+	return s.stable, err
+}
+
 // CountLog counts the log entries of one replica in (from, to], at most limit of them.
 func CountLog(r store.Snapshot, space uint32, from, to crdt.Dot, limit int64) (int64, error) {
 	n := int64(0)

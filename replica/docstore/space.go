@@ -48,14 +48,8 @@ func Load(r store.Snapshot, number uint32) (*Space, error) {
 	if err := s.loadMeta(r); err != nil {
 		return nil, err
 	}
-	prefix := spaceKey(kindVector, number, 0)
-	for e, err := range r.Scan(prefix, after(prefix)) {
-		if err != nil {
-			return nil, fmt.Errorf("read the vectors of space %d: %w", number, err)
-		}
-		if err := s.loadVectorEntry(e); err != nil {
-			return nil, err
-		}
+	if err := s.loadVectors(r); err != nil {
+		return nil, err
 	}
 	if err := s.loadRejoin(r); err != nil {
 		return nil, err
@@ -100,6 +94,19 @@ func (s *Space) loadMeta(r store.Snapshot) error {
 // metaNumbers is how many numbers follow the digest in meta. New ones come at the end; those that an older record lacks
 // are zero.
 const metaNumbers = 5
+
+func (s *Space) loadVectors(r store.Snapshot) error {
+	prefix := spaceKey(kindVector, s.number, 0)
+	for e, err := range r.Scan(prefix, after(prefix)) {
+		if err != nil {
+			return fmt.Errorf("read the vectors of space %d: %w", s.number, err)
+		}
+		if err := s.loadVectorEntry(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (s *Space) loadVectorEntry(e store.Entry) error {
 	b, err := unseal(e.Key, e.Value)
