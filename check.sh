@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every check that a change has to pass. It takes Go 1.26, gcc, git, and Node 20 for the TypeScript client.
+# Runs every check that a change has to pass. It takes Go 1.26, gcc, git, and Node 20 for the TypeScript client; Chromium for the tests in a browser, which are skipped without it.
 #
 #   ./check.sh             all of it
 #   ./check.sh lint test   only these stages
@@ -9,6 +9,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 . .ci/stages.sh
 
 if [ $# = 0 ]; then
-  set -- format modules build vet lint test laws simulator race namespaces fuzz client vulnerabilities
+  set -- format modules build vet lint test laws simulator race namespaces fuzz client browser vulnerabilities
 fi
 run_stages "$@"

@@ -146,6 +146,18 @@ stage_client() { # the TypeScript client: types, tests, bundle
   (cd $dir && npm ci --no-audit --no-fund --loglevel=error && npm test)
 }
 
+stage_browser() { # the page, the example and the client in a real Chromium
+  local dir=net/gateway/js/browser log
+  need_tools chromium:chromium nodejs:node npm:npm
+  if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+    echo "there is no node here, so nothing was tried in a browser"
+    return $SKIP
+  fi
+  log=$(mktemp)
+  (cd $dir && npm ci --no-audit --no-fund --loglevel=error && npm test) | tee "$log" || return 1
+  ! grep -q 'SKIPPED: no Chromium' "$log" || return $SKIP
+}
+
 stage_vulnerabilities() { # govulncheck, if its database can be reached
   if ! timeout 10 bash -c '</dev/tcp/vuln.go.dev/443' 2>/dev/null; then
     echo "vuln.go.dev cannot be reached from here, so known vulnerabilities were NOT looked for"

@@ -1,0 +1,119 @@
+// What the gateway tells of the node, once a second: made whole where something is left out, compared with the one before, and
+// put in words.
+
+import { bytes, dateOf, duration, plural, short } from './format.js';
+
+const kept = 300; // samples in the charts: five minutes
+
+/** normalise fills in what a gateway, or the rights of a token, leave out. */
+export function normalise(raw) {
+  return {
+    peers: [], checks: [], ready: true, clock: {}, store: {}, totals: {}, gateway: {}, addresses: [], time: Date.now(),
+    ...raw,
+    spaces: (raw.spaces ?? []).map((s) => ({
+      documents: 0, conflicts: 0, conflicted: 0, ...s,
+      peers: s.peers ?? [],
+      stability: { ageMs: 0, waiting: 0, ...s.stability, heldBy: s.stability?.heldBy ?? [], members: s.stability?.members ?? [] },
+    })),
+  };
+}
+
+/** History keeps what the charts draw: rates a second, from counters that only grow. */
+export class History {
+  seconds = [];
+  local = [];
+  received = [];
+  bytesOut = [];
+  bytesIn = [];
+  commitMs = [];
+  #last;
+
+  add(snapshot) {
+    const now = snapshot.time / 1000;
+    const totals = { transactions: 0, deltas: 0, commits: 0, commitSeconds: 0, sentBytes: 0, receivedBytes: 0, ...snapshot.totals };
+    const last = this.#last;
+    this.#last = { now, totals };
+    if (!last || now <= last.now) return;
+    const per = (name) => Math.max(0, totals[name] - last.totals[name]) / (now - last.now); // a node that was started again counts from 0
+    this.seconds.push(now);
+    this.local.push(per('transactions'));
+    this.received.push(per('deltas'));
+    this.bytesOut.push(per('sentBytes'));
+    this.bytesIn.push(per('receivedBytes'));
+    const commits = totals.commits - last.totals.commits;
+    this.commitMs.push(commits > 0 ? Math.max(0, totals.commitSeconds - last.totals.commitSeconds) / commits * 1000 : null);
+    for (const series of [this.seconds, this.local, this.received, this.bytesOut, this.bytesIn, this.commitMs]) {
+      if (series.length > kept) series.shift();
+    }
+  }
+}
+
+/** health says in words how the node is: {level: "ok" | "warn" | "bad", title, points: [text]}. */
+export function health(snapshot) {
+  const points = [];
+  let level = 'ok';
+  const note = (bad, message) => {
+    points.push(message);
+    if (bad === 'bad' || level === 'ok') level = bad;
+  };
+  for (const check of snapshot.checks) {
+    if (!check.ok) note(check.advisory ? 'warn' : 'bad', `${check.name}: ${check.detail}`);
+  }
+  if (!snapshot.ready && level !== 'bad') note('bad', 'the node takes no reads or writes');
+  const { freeBytes, floorBytes } = snapshot.store;
+  if (freeBytes !== undefined && floorBytes !== undefined && freeBytes < floorBytes * 2) {
+    note(freeBytes < floorBytes ? 'bad' : 'warn', `disk: ${bytes(freeBytes)} are free; below ${bytes(floorBytes)} nothing is written`);
+  }
+  for (const space of snapshot.spaces) spaceHealth(space, note);
+  const title = { ok: 'Healthy', warn: 'Needs a look', bad: 'In trouble' }[level];
+  if (level !== 'bad') points.push(...calm(snapshot));
+  return { level, title, points: [...new Set(points)] };
+}
+
+function spaceHealth(space, note) {
+  if (space.damaged) note('bad', `${space.name}: the store is damaged: ${space.damaged}`);
+  for (const p of space.peers) {
+    if (p.mismatch) note('bad', `${space.name}: ${short(p.peer)} has the same writes and another state; it is being repaired`);
+  }
+  if (space.stability.ageMs > longHeld) {
+    const who = space.stability.heldBy.map((m) => short(m.peer)).join(' and ') || 'members that are away';
+    note('warn', `${space.name}: deleted things stay, for ${who} has not been there for ${duration(space.stability.ageMs)}`);
+  }
+  if (space.snapshot) note('warn', `${space.name}: is being fetched, ${plural(space.snapshot.documents ?? 0, 'document')} so far`);
+}
+
+function calm(snapshot) {
+  const connected = snapshot.peers.filter((p) => p.connected).length;
+  const behind = new Set(snapshot.spaces.flatMap((s) => s.peers.filter((p) => p.connected && p.pending > 0).map((p) => p.peer))).size;
+  const out = ['it takes reads and writes', connected === 0 ? 'no peer is connected' : `${plural(connected, 'peer')} connected`];
+  if (connected > 0) out.push(behind === 0 ? 'all of them have everything' : `${plural(behind, 'peer is', 'peers are')} being brought up to date`);
+  const conflicts = snapshot.spaces.reduce((n, s) => n + s.conflicts, 0);
+  if (conflicts > 0) out.push(`${plural(conflicts, 'conflict')} to look at`);
+  return out;
+}
+
+const longHeld = 24 * 3_600_000; // ms; a night or a weekend away is nothing, a day that holds everybody's tombstones is worth a word
+
+/** lag says how far a peer's copy of a space is: {level, words}. */
+export function lag(p) {
+  if (p.mismatch) return { level: 'bad', words: 'differs; being repaired' };
+  if (p.snapshot) return { level: 'warn', words: `fetching, ${plural(p.snapshot.documents ?? 0, 'document')} of about ${plural(p.snapshot.knownDocuments ?? 0, 'document')}` };
+  const behind = p.pending > 0 ? plural(p.pending, 'change') + (p.pending >= 100_000 ? ' or more' : '') + ' behind' : '';
+  const since = p.lagMs > 0 ? `, ${duration(p.lagMs)}` : '';
+  if (!p.connected) return { level: behind ? 'warn' : 'idle', words: behind ? `away, ${behind}${since}` : 'away, had everything' };
+  if (behind) return { level: 'warn', words: `${behind}${since}` };
+  return { level: 'ok', words: p.level ? 'level' : 'has everything' };
+}
+
+/** stability says how old the changes are that not everybody has, and whom that waits for. */
+export function stability(s) {
+  if (s.ageMs <= 0 && s.heldBy.length === 0) return 'Every member has everything; deleted things are gone.';
+  const who = s.heldBy.map((m) => {
+    const heard = dateOf(m.heard);
+    const since = dateOf(m.since);
+    const away = m.connected ? 'connected' : heard ? `away for ${duration(Date.now() - heard)}` : 'never heard of';
+    return `${short(m.peer)} (${away}${since ? `, lacks changes since ${since.toLocaleString()}` : ''})`;
+  });
+  const age = `The oldest change that not every member has is ${duration(s.ageMs)} old.`;
+  return who.length ? `${age} It waits for ${who.join(' and ')}.` : age;
+}
