@@ -1,0 +1,3 @@
+import { type Dial } from "./transport.js";
+export declare const sse: Dial;
+export declare const poll: Dial;

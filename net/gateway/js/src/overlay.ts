@@ -1,0 +1,120 @@
+// The view of a document: what the node has, with the client's own pending changes on top. Everything here is pure, and no
+// argument is changed.
+import type { Item, ItemConflict, Op, Seen } from "./protocol.js";
+import { below, contains, toNames } from "./pointer.js";
+import { appName, equal, integer, isMap, wireInt, wireName, type Wire, type WireObject } from "./wire.js";
+
+/** What shows of a document, undefined if it does not exist, and which of its leaves are counters. */
+export interface View {
+  doc?: WireObject;
+  counters: readonly string[];
+}
+
+export function viewOf(item?: Item): View {
+  return { doc: item?.doc, counters: item?.counters ?? [] };
+}
+
+export function valueAt(doc: Wire | undefined, names: readonly string[]): Wire | undefined {
+  for (const name of names) {
+    const member = wireName(name);
+    if (!isMap(doc) || !Object.hasOwn(doc, member)) return undefined;
+    doc = doc[member];
+  }
+  return doc;
+}
+
+/** Applies one operation as the node will, if nobody else writes meanwhile. */
+export function apply(view: View, op: Op): View {
+  if (op.op === "delete") return { counters: [] };
+  const names = toNames(op.path);
+  switch (op.op) {
+    case "set": {
+      const doc = put(view.doc, names, op.value);
+      return { doc: doc as WireObject, counters: view.counters.filter((c) => !contains(op.path, c) && !contains(c, op.path)) };
+    }
+    case "remove":
+      return { doc: take(view.doc, names) as WireObject | undefined, counters: view.counters.filter((c) => !contains(op.path, c)) };
+    case "increment": {
+      const counted = view.counters.includes(op.path);
+      const old = counted ? (integer(valueAt(view.doc, names)) ?? 0n) : 0n;
+      const doc = put(view.doc, names, wireInt(old + integer(op.by)!)) as WireObject;
+      return { doc, counters: counted ? view.counters : [...view.counters, op.path] };
+    }
+  }
+}
+
+function put(at: Wire | undefined, names: readonly string[], value: Wire): Wire {
+  if (names.length === 0) return value;
+  const name = wireName(names[0]!);
+  const o = isMap(at) ? at : {};
+  return { ...o, [name]: put(Object.hasOwn(o, name) ? o[name] : undefined, names.slice(1), value) };
+}
+
+/** Removes a subtree. An object that is left without members goes too: nothing says any more that it exists. */
+function take(at: Wire | undefined, names: readonly string[]): Wire | undefined {
+  if (names.length === 0) return undefined;
+  const name = wireName(names[0]!);
+  if (!isMap(at) || !Object.hasOwn(at, name)) return at;
+  const inner = take(at[name], names.slice(1));
+  const { [name]: _, ...rest } = at;
+  if (inner !== undefined) return { ...at, [name]: inner };
+  return Object.keys(rest).length ? rest : undefined;
+}
+
+/** The operations, still without what was seen, that turn what was read into what is wanted, and touch nothing else. */
+export function difference(key: string, read: View, wanted: WireObject): Op[] {
+  const ops: Op[] = [];
+  const walk = (old: Wire | undefined, now: Wire, path: string): void => {
+    if (isMap(old) && isMap(now)) {
+      for (const name of Object.keys(old)) {
+        // A member of this name is never shown to the app, so its absence says nothing.
+        if (!Object.hasOwn(now, name) && name !== "__proto__") ops.push({ op: "remove", key, path: below(path, appName(name)), seen: {} });
+      }
+      for (const name of Object.keys(now)) walk(Object.hasOwn(old, name) ? old[name] : undefined, now[name]!, below(path, appName(name)));
+      return;
+    }
+    if (equal(old, now)) return;
+    const from = integer(old), to = integer(now);
+    if (from !== undefined && to !== undefined && read.counters.includes(path)) {
+      ops.push({ op: "increment", key, path, by: wireInt(to - from) }); // so that what others add meanwhile counts
+    } else {
+      ops.push({ op: "set", key, path, value: now, seen: {} });
+    }
+  };
+  walk(read.doc, wanted, "");
+  return ops;
+}
+
+/** Fills in the dots that the author of op had read: of the cells at its path, below, and, for a set, of values above. */
+export function withSeen(op: Op, item?: Item): Op {
+  if (op.op === "increment") return op;
+  const path = op.op === "delete" ? "" : op.path;
+  const touched = (cell: string) => contains(path, cell) || (op.op === "set" && contains(cell, path));
+  const seen: Seen = {};
+  for (const [dot, cells] of Object.entries(item?.dots ?? {})) {
+    const hit = (cells === true ? leavesOfTheRest(item!) : cells).filter(touched);
+    if (hit.length) seen[dot] = hit;
+  }
+  return { ...op, seen };
+}
+
+/** The leaves of an item that none of its dots lists: those of its one dot that stands for the rest. */
+function leavesOfTheRest(item: Item): string[] {
+  const listed = new Set(Object.values(item.dots!).flatMap((cells) => (cells === true ? [] : cells)));
+  return leaves(item.doc).filter((p) => !listed.has(p));
+}
+
+export function leaves(w: Wire | undefined, path = ""): string[] {
+  if (isMap(w)) return Object.keys(w).flatMap((name) => leaves(w[name], below(path, appName(name))));
+  return w === undefined ? [] : [path];
+}
+
+/** The conflicts of an item that none of the operations on top of it settles. */
+export function openConflicts(item: Item | undefined, pending: readonly Op[]): ItemConflict[] {
+  return (item?.conflicts ?? []).filter((c) => !pending.some((op) => settles(op, c.shownAt)));
+}
+
+/** Whether an operation settles what competes at path: it replaces what was there, having seen all of it. */
+function settles(op: Op, path: string): boolean {
+  return op.op === "delete" || (op.op !== "increment" && (contains(op.path, path) || (op.op === "set" && contains(path, op.path))));
+}
