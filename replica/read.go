@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -47,11 +48,14 @@ func (s *Space) view(ctx context.Context, read func(store.Snapshot) error) error
 		return err
 	}
 	snap, err := s.r.store.Snapshot()
-	if err != nil {
-		return err
+	if err == nil {
+		defer snap.Close()
+		err = s.noteCorrupt(read(snap))
 	}
-	defer snap.Close()
-	return s.noteCorrupt(read(snap))
+	if errors.Is(err, store.ErrClosed) && s.r.ctx.Err() != nil { // the store closes with the replica
+		return ErrClosed
+	}
+	return err
 }
 
 // Range names documents: those whose keys begin with Prefix and are greater than After, at most Limit of them.
