@@ -66,9 +66,14 @@ func (g *group) wait() error {
 	return g.err
 }
 
+// isGroupFull reports whether the group takes no more. It is called with mu held.
+func (r *Replica) isGroupFull() bool {
+	return r.paused || r.group.batch.Bytes() > groupBytes || r.group.batch.Len() > groupEntries
+}
+
 // waitForRoom returns, with mu held, when the group can take one more transaction.
 func (r *Replica) waitForRoom() error {
-	for !r.closed && (r.paused || r.group.batch.Bytes() > groupBytes || r.group.batch.Len() > groupEntries) {
+	for !r.closed && r.isGroupFull() {
 		r.roomy.Wait()
 	}
 	if r.closed {

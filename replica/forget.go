@@ -33,6 +33,8 @@ type forgetting struct {
 	gossiped  time.Time
 	version   uint64 // of the roster that peers were told of
 	sessions  int
+
+	clients forgettingClients
 }
 
 // forgetLoop lets stable rise, and prunes what has become stable: a little at a time, for as long as there is something.
@@ -55,6 +57,9 @@ func (s *Space) forget(f *forgetting) bool {
 	now := s.r.cfg.Now()
 	s.gossip(f, now)
 	s.raiseStable(f, now)
+	if err := s.forgetClients(&f.clients, now); err != nil && s.r.ctx.Err() == nil && !errors.Is(err, ErrClosed) {
+		s.r.log.Error("what is kept of clients could not be looked through; it is tried again", "space", s.name, "error", err)
+	}
 	more, err := s.prune()
 	if err = s.noteCorrupt(err); errors.Is(err, ErrDamaged) {
 		return false // that is told already, and goes on once it is mended

@@ -110,7 +110,7 @@ func (s *Space) note(peer PeerID) error {
 	limit := r.clockLimit()
 	s.state.Hand(r.group.batch, peer, func(id crdt.ReplicaID) hlc.Time {
 		t := s.state.VV().Get(id)
-		if t <= limit && id == r.self {
+		if t <= limit && id.IsLaneOf(r.self) {
 			return later(t, noteSpan)
 		}
 		return min(t, limit)
@@ -120,6 +120,19 @@ func (s *Space) note(peer PeerID) error {
 		r.poke()
 	}
 	return nil
+}
+
+// isNoteDue reports whether what a peer may be told of the present ReplicaID, and of its lanes, does not reach far ahead any more. It is
+// called with mu held.
+func (s *Space) isNoteDue(self crdt.ReplicaID, peer PeerID) bool {
+	limit := s.r.clockLimit()
+	for id, own := range s.durable.owned {
+		t := s.durable.VV.Get(id)
+		if own.Next == 0 && t <= limit && own.Handed[peer] < later(t, noteSpan/2) && id.IsLaneOf(self) {
+			return true
+		}
+	}
+	return false
 }
 
 func later(t hlc.Time, d time.Duration) hlc.Time {
@@ -132,9 +145,7 @@ func (r *Replica) noteAhead() {
 	for _, ses := range r.allSessions() {
 		s := ses.space
 		s.mu.Lock()
-		own, ok := s.durable.owned[self]
-		t := s.durable.VV.Get(self)
-		soon := ok && own.Next == 0 && t <= s.r.clockLimit() && own.Handed[ses.conn.peer] < later(t, noteSpan/2)
+		soon := s.isNoteDue(self, ses.conn.peer)
 		s.mu.Unlock()
 		if soon {
 			_ = s.note(ses.conn.peer) // only a closed replica fails

@@ -355,7 +355,7 @@ func (r *Replica) reissue(all []rebasing) (at *Space, err error) {
 			h.Next = next[h.Replica]
 		}
 	}
-	if id, ok := next[r.self]; ok && r.self != 0 {
+	if id, given := docstore.AfterReissue(r.self, next); given {
 		r.self = id
 		docstore.PutIdentity(b, docstore.Identity{Replica: r.self, Feed: r.feed, Anchor: r.anchor})
 	}

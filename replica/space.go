@@ -1,9 +1,11 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -272,9 +274,11 @@ func (r *Replica) makeLive(deltas []*crdt.Delta) []*liveDelta {
 	if r.cfg.Transport == nil {
 		return nil
 	}
+	// Lanes take turns, and each has frames of its own.
+	slices.SortStableFunc(deltas, func(a, b *crdt.Delta) int { return cmp.Compare(a.Origin, b.Origin) })
 	var live []*liveDelta
 	for len(deltas) > 0 {
-		n := 1 // deltas of one ReplicaID; within a group it changes at most now and then
+		n := 1
 		for n < len(deltas) && deltas[n].Origin == deltas[0].Origin {
 			n++
 		}

@@ -16,6 +16,7 @@ type Config struct {
 	NoPruning   bool // keep every stable vector empty
 	NoSnapshots bool // meet by whole documents and cells only
 	NoReissued  bool // let stamp and author always be those of the dot
+	NoClients   bool // let replicas make transactions of their own only
 }
 
 // History is a random history of one document at several replicas, with what the definition says about it.
@@ -49,6 +50,15 @@ type transaction struct {
 	event   crdt.Event
 	written map[crdt.PathKey]crdt.Value
 	killed  map[crdt.PathKey]*dotSet
+	changed map[crdt.PathKey]crdt.Event // where stamp and author of what it wrote are not those of event
+}
+
+// eventAt returns the event of what it wrote at p.
+func (t *transaction) eventAt(p crdt.PathKey) crdt.Event {
+	if ev, ok := t.changed[p]; ok {
+		return ev
+	}
+	return t.event
 }
 
 // dotSet is a set of transactions, by their index in the history.
@@ -112,7 +122,7 @@ func (h *History) Run(n int) {
 	for range n {
 		h.now += int64(h.src.IntN(3))
 		r := h.Replicas[h.src.IntN(len(h.Replicas))]
-		switch c := h.src.IntN(13); {
+		switch c := h.src.IntN(15); {
 		case c < 7:
 			h.transact(r)
 		case c == 7:
@@ -127,6 +137,8 @@ func (h *History) Run(n int) {
 			h.stabilise(r)
 		case c == 12:
 			h.receive(r)
+		case c > 12 && !h.config.NoClients:
+			h.transactFor(r)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func (h *History) live(r *Replica, p crdt.PathKey) iter.Seq2[int, crdt.Event] {
 			}
 		}
 		for i, t := range h.made {
-			if _, wrote := t.written[p]; wrote && known.has(i) && !dead.has(i) && !yield(i, t.event) {
+			if _, wrote := t.written[p]; wrote && known.has(i) && !dead.has(i) && !yield(i, t.eventAt(p)) {
 				return
 			}
 		}

@@ -29,19 +29,25 @@ func (h *History) transact(r *Replica) {
 		told = append(told, h.operate(d, ev, a))
 	}
 	r.Fields = slices.Collect(d.Fields())
-	if len(a.tx.written) == 0 && len(a.tx.killed) == 0 {
+	h.commit(r, a.tx, strings.Join(told, ", "))
+}
+
+// commit makes a transaction a part of the history.
+func (h *History) commit(r *Replica, t *transaction, told string) {
+	if len(t.written) == 0 && len(t.killed) == 0 {
 		return // no change consumes no dot; the clock may skip a time
 	}
 	index := len(h.made)
-	h.made = append(h.made, a.tx)
-	for p := range a.tx.written {
+	h.made = append(h.made, t)
+	for p := range t.written {
 		r.knows(p).add(index)
 	}
-	for p := range a.tx.killed {
+	for p := range t.killed {
 		r.knows(p).add(index)
 	}
+	ev := t.event
 	r.VV.Advance(ev.Dot)
-	h.note("%d commits %v (stamp %d by %d): %s", r.ID, ev.Dot, uint64(ev.Stamp), uint64(ev.Author), strings.Join(told, ", "))
+	h.note("%d commits %v (stamp %d by %d): %s", r.ID, ev.Dot, uint64(ev.Stamp), uint64(ev.Author), told)
 }
 
 func (h *History) value() crdt.Value {

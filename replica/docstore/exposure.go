@@ -57,10 +57,10 @@ func (x *Exposure) Acked(p protocol.PeerID, vv crdt.VersionVector) {
 // Named takes a dot of this store's own that a received delta named.
 func (x *Exposure) Named(d crdt.Dot) { x.named.Advance(d) }
 
-// Received returns the IDs of the space, but for self, all of whose writes somebody else has.
+// Received returns the IDs of the space, but for self and its lanes, all of whose writes somebody else has.
 func (s *Space) Received(x *Exposure, self crdt.ReplicaID) (ids []crdt.ReplicaID) {
 	for id, own := range s.owned {
-		if id != self && own.Next == 0 && x.received(id) >= s.vv.Get(id) && !s.isNext(id) {
+		if !id.IsLaneOf(self) && own.Next == 0 && x.received(id) >= s.vv.Get(id) && !s.isNext(id) {
 			ids = append(ids, id)
 		}
 	}

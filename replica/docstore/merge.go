@@ -139,7 +139,7 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 		}
 	}
 	m.Max = max(m.Max, in.named.Max())
-	m.Foreign = self != 0 && (d.Origin == self || in.named.Get(self) > s.vv.Get(self))
+	m.Foreign = s.isForeign(self, in.named) || s.isForeign(self, crdt.NewVersionVector(crdt.Dot{Replica: d.Origin, Time: d.To}))
 	for id := range s.owned {
 		t := max(in.named.Get(id), d.Horizon.Get(id))
 		if d.Origin == id {
@@ -148,6 +148,16 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 		m.Own.Advance(crdt.Dot{Replica: id, Time: t})
 	}
 	return in, check(m.Max)
+}
+
+// isForeign reports whether vv covers a dot of self, or of one of its lanes, that self never gave.
+func (s *Space) isForeign(self crdt.ReplicaID, vv crdt.VersionVector) bool {
+	for d := range vv.All() {
+		if !s.vv.Covers(d) && d.Replica.IsLaneOf(self) {
+			return true
+		}
+	}
+	return false
 }
 
 // mergeDocument merges the fields of one document, or the first of them: as many as there is room for, but one that changes

@@ -48,6 +48,9 @@ func (s *Space) Reissue(r store.Snapshot, b *store.Batch, holds []Hold, clock *h
 	for _, o := range outcomes {
 		o.apply(b)
 	}
+	for former, present := range names.dots {
+		s.putRenamed(b, former, present)
+	}
 	for i, h := range holds {
 		s.Claim(b, h.Next, life)
 		next := s.owned[h.Next]
@@ -64,6 +67,20 @@ func (s *Space) Reissue(r store.Snapshot, b *store.Batch, holds []Hold, clock *h
 		}
 	}
 	return Reissued{Done: done, Names: names.dots}, nil
+}
+
+// AfterReissue returns the ReplicaID to write under once IDs are re-issued under the next ones, and whether it is another than self. If only
+// lanes of self are, it is zero, to draw a fresh one: times of a writer must grow, and those lanes would begin anew.
+func AfterReissue(self crdt.ReplicaID, next map[crdt.ReplicaID]crdt.ReplicaID) (id crdt.ReplicaID, given bool) {
+	if id, given = next[self]; given && self != 0 {
+		return id, true
+	}
+	for r := range next {
+		if r.IsLaneOf(self) {
+			return 0, true
+		}
+	}
+	return self, false
 }
 
 // Reissued tells what a part of a rebase did.

@@ -94,7 +94,7 @@ func (s *Space) BeginSnapshot(source protocol.PeerID, b *protocol.SnapshotBegin,
 		return m, fmt.Errorf("%w: the snapshot goes on at %v", ErrGap, b.From)
 	}
 	m.New = true
-	m.Foreign = self != 0 && b.Horizon.Get(self) > s.vv.Get(self)
+	m.Foreign = s.isForeign(self, b.Horizon)
 	for id := range s.owned {
 		m.Own.Advance(crdt.Dot{Replica: id, Time: b.Horizon.Get(id)})
 	}

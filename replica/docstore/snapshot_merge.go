@@ -82,7 +82,7 @@ func (s *Space) MergePiece(over *Overlay, b *store.Batch, p *protocol.Piece, sel
 func (s *Space) examinePiece(p *protocol.Piece, self crdt.ReplicaID, check func(hlc.Time) error, m *Merged) (incoming, error) {
 	d := crdt.Delta{Documents: p.Documents}
 	in, err := s.examine(&d, self, check, m)
-	m.Foreign = m.Foreign || self != 0 && in.named.Get(self) > s.vv.Get(self)
+	m.Foreign = m.Foreign || s.isForeign(self, in.named)
 	if err != nil {
 		return in, err
 	}

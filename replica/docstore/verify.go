@@ -56,7 +56,7 @@ func Verify(ctx context.Context, r store.Snapshot, space uint32, o VerifyOptions
 		return v.report, err
 	}
 	v.state = s
-	for _, step := range []func() error{v.documents, v.chunks, v.log, v.feed, v.conflicts, v.meta, v.flush} {
+	for _, step := range []func() error{v.documents, v.chunks, v.log, v.feed, v.conflicts, v.clients, v.meta, v.flush} {
 		if err := step(); err != nil {
 			return v.report, err
 		}

@@ -120,6 +120,16 @@ func (s *Session) nextBranches() Message {
 	return nil
 }
 
+// holdsMoreOfUs reports whether a vector covers writes of this replica, under any of its lanes, that are not here.
+func (s *Session) holdsMoreOfUs(vv crdt.VersionVector) bool {
+	for d := range vv.Beyond(s.local.VV).All() {
+		if d.Replica.IsLaneOf(s.local.Self) {
+			return true
+		}
+	}
+	return false
+}
+
 // meet takes the vector that the peer opened the session with. The peer may have learned ours before, and sent deltas.
 func (s *Session) meet(vv crdt.VersionVector) Step {
 	s.met = true
@@ -130,7 +140,7 @@ func (s *Session) meet(vv crdt.VersionVector) Step {
 		s.markBehind(d.Replica)
 	}
 	return Step{
-		LostWrites: s.local.Self != 0 && vv.Get(s.local.Self) > s.local.VV.Get(s.local.Self),
+		LostWrites: s.holdsMoreOfUs(vv),
 		Acked:      true,
 		Offered:    true,
 	}

@@ -124,7 +124,7 @@ func (s *Session) waitUntil(o *relayed, due time.Duration) {
 // Surplus tells the session that a delta which it gave out to be merged was here already, so that the peer need not send
 // what others do.
 func (s *Session) Surplus(d *Delta) {
-	if d.Origin != s.peer.Self && len(s.relay.surplus) < maxRefusals { // its own it sends in any case
+	if len(s.relay.surplus) < maxRefusals && !d.Origin.IsLaneOf(s.peer.Self) { // its own it sends in any case
 		s.relay.surplus[d.Origin] = &Refusal{Code: RefusedKnown, Origin: d.Origin, From: d.From, To: d.To}
 	}
 }
@@ -143,7 +143,7 @@ func (s *Session) nextSurplus() Message {
 // relayOf returns what is known of an origin; nil if it is this replica, or one too many.
 func (s *Session) relayOf(r crdt.ReplicaID) *relayed {
 	o := s.relay.origins[r]
-	if r == s.local.Self {
+	if o == nil && r.IsLaneOf(s.local.Self) {
 		return nil
 	}
 	if o == nil && len(s.relay.origins) < maxJudged {
