@@ -11,11 +11,11 @@
 // The files say what belongs where:
 //
 //	files/index.html       the frame: skip link, navigation, where a view goes
-//	files/app.js           token, routes, the snapshot of the node each second
-//	files/api.js           requests, problems, the event stream
-//	files/view-*.js        a view each: node, space, documents, conflicts, changes
-//	files/jsontext.js      JSON with exact numbers: parsing with positions, differences, merging
-//	files/uplot/           uPlot, which draws the charts; unchanged, with its licence
+//	files/page/app.js           token, routes, the snapshot of the node each second
+//	files/page/api.js           requests, problems, the event stream
+//	files/page/view-*.js        a view each: node, space, documents, conflicts, changes
+//	files/page/jsontext.js      JSON with exact numbers: parsing with positions, differences, merging
+//	files/page/uplot/           uPlot, which draws the charts; unchanged, with its licence
 //
 // Names and values come from users and may be hostile. Nothing here makes HTML from text: all goes through dom.js, which makes
 // text nodes, and the Content-Security-Policy of the page (Policy) forbids scripts and styles within it and, by Trusted Types,

@@ -19,9 +19,6 @@ import (
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// Prefix is the path below which the files of the page are served; the page itself is at "/".
-const Prefix = "/page/"
-
 //go:embed files
 var embedded embed.FS
 
@@ -59,8 +56,8 @@ func load(files fs.FS) map[string]asset {
 			kind = mime.TypeByExtension(path.Ext(name))
 		}
 		sum := sha256.Sum256(body)
-		at := Prefix + strings.TrimPrefix(name, "files/")
-		if at == Prefix+"index.html" {
+		at := "/" + strings.TrimPrefix(name, "files/")
+		if at == "/index.html" {
 			at = "/"
 		}
 		all[at] = asset{body: body, kind: kind, etag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
@@ -72,7 +69,7 @@ func load(files fs.FS) map[string]asset {
 	return all
 }
 
-// Handler serves the page at "/" and its files below Prefix, to anybody: they hold nothing that is secret. It answers GET and
+// Handler serves the page at "/" and its files below "/page/", to anybody: they hold nothing that is secret. It answers GET and
 // HEAD; a browser asks each time whether a file has changed, so that a page of an older program is never mixed with a newer one.
 func Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

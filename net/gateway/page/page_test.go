@@ -70,7 +70,7 @@ func TestNothingElseIsServed(t *testing.T) {
 	}
 }
 
-// TestChartLibraryIsUnchanged holds files/uplot to what the package uplot 1.6.32 of the npm registry has in dist/, byte by byte:
+// TestChartLibraryIsUnchanged holds files/page/uplot to what the package uplot 1.6.32 of the npm registry has in dist/, byte by byte:
 // integrity sha512-KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==.
 func TestChartLibraryIsUnchanged(t *testing.T) {
 	want := map[string]string{
@@ -78,12 +78,12 @@ func TestChartLibraryIsUnchanged(t *testing.T) {
 		"uPlot.min.css":     "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
 		"LICENSE":           "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
 	}
-	entries, err := fs.ReadDir(embedded, "files/uplot")
+	entries, err := fs.ReadDir(embedded, "files/page/uplot")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		body, err := fs.ReadFile(embedded, "files/uplot/"+e.Name())
+		body, err := fs.ReadFile(embedded, "files/page/uplot/"+e.Name())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ var forbidden = map[string]*regexp.Regexp{
 
 func TestSourcesMakeNoHTMLFromText(t *testing.T) {
 	for at, a := range assets {
-		if strings.HasPrefix(at, Prefix+"uplot/") {
+		if strings.HasPrefix(at, "/page/uplot/") {
 			continue // held to its hash; it draws, and its labels are not used
 		}
 		for what, pattern := range forbidden {
@@ -132,12 +132,12 @@ func TestPageNamesOnlyFilesThatAreThere(t *testing.T) {
 		}
 	}
 	for at, a := range assets {
-		if !strings.HasSuffix(at, ".js") || strings.HasPrefix(at, Prefix+"uplot/") {
+		if !strings.HasSuffix(at, ".js") || strings.HasPrefix(at, "/page/uplot/") {
 			continue
 		}
 		for _, m := range regexp.MustCompile(`(?m)^(?:import|export) .*?from '\./([^']+)'|^import '\./([^']+)'`).FindAllSubmatch(a.body, -1) {
 			found++
-			if _, ok := assets[Prefix+string(m[1])+string(m[2])]; !ok {
+			if _, ok := assets["/page/"+string(m[1])+string(m[2])]; !ok {
 				t.Errorf("%s imports %s, which is not there", at, m[1])
 			}
 		}

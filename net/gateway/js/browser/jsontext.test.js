@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { difference, Exact, format, fromChannel, merge, parse } from '../../page/files/jsontext.js';
+import { difference, Exact, format, fromChannel, merge, parse } from '../../page/files/page/jsontext.js';
 
 const again = (text) => format(parse(text), 0);
 

@@ -25,36 +25,31 @@ export function sample() {
     token: 'good',
     rights: 'admin',
     node: {
-      time: now, startedAt: now - 26 * hour, peerId: 'a3k5hmvv7q2c4zl6tdy7w5u2n4p6x3rj5b7e2g4i6k2o4q6s3u5w', version: '1.4.0',
-      addresses: ['192.0.2.17:7420', '[2001:db8::17]:7420'], ready: true,
+      time: now, ready: true,
+      you: { subject: 'ann', space: '*', rights: 'admin', expires: now + 30 * 24 * hour },
+      node: { peer: 'a3k5hmvv7q2c4zl6tdy7w5u2n4p6x3rj5b7e2g4i6k2o4q6s3u5w', version: '1.4.0', started: now - 26 * hour, addresses: ['192.0.2.17:7420', '[2001:db8::17]:7420'] },
       checks: [{ name: 'open', ok: true, detail: 'it is open' }, { name: 'peers', ok: false, advisory: true, detail: '2 connected of 3 configured' }],
       clock: { state: 'sound', offsetMs: 12 },
       store: { diskBytes: 734_003_200, freeBytes: 51_200_000_000, floorBytes: 67_108_864 },
-      totals: { transactions: 120_000, deltas: 340_000, commits: 9000, commitSeconds: 31, sentBytes: 8e9, receivedBytes: 4e9 },
-      gateway: { connections: 42, subscriptions: 57 },
+      totals: { transactions: 120_000, deltas: 340_000, commits: 9000, commitSeconds: 31 },
+      rates: { seconds: 1, sentBytes: 48_000, receivedBytes: 12_000 },
+      gateway: { connections: { websocket: 42, sse: 3, longpoll: 0, dashboard: 1 }, requests: 12_000 },
       peers: [
-        { id: oslo, address: '192.0.2.4:7420', connected: true, dialled: true, source: 'configured', since: now - 5 * hour, sentBytes: 7.1e9, receivedBytes: 3.2e9, skewMs: 12 },
-        { id: lima, address: '198.51.100.23:7420', connected: true, source: 'incoming', since: now - 90_000, sentBytes: 9.4e6, receivedBytes: 8.8e5, skewMs: -340 },
-        { id: nairobi, address: '203.0.113.80:7420', connected: false, dialled: true, source: 'configured', seen: now - 31 * hour, lastError: 'no answer within 10 s', skewMs: 0 },
+        { peer: oslo, address: '192.0.2.4:7420', connected: true, dialled: true, source: 'configured', since: now - 5 * hour, sentBytes: 7.1e9, receivedBytes: 3.2e9, skewMs: 12 },
+        { peer: lima, address: '198.51.100.23:7420', connected: true, source: 'incoming', since: now - 90_000, sentBytes: 9.4e6, receivedBytes: 8.8e5, skewMs: -340 },
+        { peer: nairobi, address: '203.0.113.80:7420', connected: false, dialled: true, source: 'configured', seen: now - 31 * hour, lastError: 'no answer within 10 s', skewMs: 0 },
       ],
       spaces: [
         {
           name: 'recipes', rights: 'admin', documents: 12_408, conflicts: 3, conflicted: 2, closed: true, cursor: '00000000000000aa-13000',
-          stability: {
-            ageMs: 31 * hour, waiting: 0,
-            heldBy: [{ peer: nairobi, connected: false, heard: now - 31 * hour, since: now - 30 * hour }],
-            members: [
-              { peer: oslo, connected: true, heard: now, counts: true }, { peer: lima, connected: true, heard: now, counts: true },
-              { peer: nairobi, connected: false, heard: now - 31 * hour, counts: true },
-            ],
-          },
+          stableAgeMs: 31 * hour, unpruned: 12, members: 3, counting: 3, heldBackBy: [nairobi],
           peers: [
             { peer: oslo, connected: true, level: true, known: 460_000, pending: 0, lagMs: 0 },
             { peer: lima, connected: true, level: false, known: 431_220, pending: 1840, lagMs: 95_000 },
             { peer: nairobi, connected: false, level: false, known: 380_000, pending: 8021, lagMs: 30 * hour },
           ],
         },
-        { name: 'notes', rights: 'write', documents: 87, conflicts: 0, conflicted: 0, closed: true, cursor: '00000000000000aa-90', stability: { ageMs: 0 }, peers: [{ peer: oslo, connected: true, level: true, known: 800, pending: 0 }] },
+        { name: 'notes', rights: 'write', documents: 87, conflicts: 0, conflicted: 0, closed: true, cursor: '00000000000000aa-90', stableAgeMs: 0, heldBackBy: [], peers: [{ peer: oslo, connected: true, level: true, known: 800, pending: 0 }] },
       ],
     },
     documents: new Map([
@@ -64,15 +59,13 @@ export function sample() {
     ]),
     contests: new Map([
       ['apple', [
-        { path: '/price', values: [
-          { value: 5, author: '0f67d410bff8c7a1', at: now - 60_000, shown: true }, { value: 4, author: '77aa01c2bff8c7a1', at: now - 61_000 },
-        ] },
-        { path: '/name/common', values: [
-          { value: 'Apple', author: '0f67d410bff8c7a1', at: now - 60_000, shown: true },
-          { value: hostile, author: '77aa01c2bff8c7a1', at: now - 61_000 },
-        ] },
+        { path: '/price', shown: 5, author: '0f67d410bff8c7a1', at: now - 60_000, lost: [{ path: '/price', value: 4, author: '77aa01c2bff8c7a1', at: now - 61_000 }] },
+        {
+          path: '/name/common', shown: 'Apple', author: '0f67d410bff8c7a1', at: now - 60_000,
+          lost: [{ path: '/name/common', value: hostile, author: '77aa01c2bff8c7a1', at: now - 61_000 }],
+        },
       ]],
-      [hostile, [{ path: `/${hostile}`, values: [{ value: { a: 1 }, author: '01', at: now, shown: true }, { value: hostile, author: '02', at: now - 5 }] }]],
+      [hostile, [{ path: `/${hostile}`, shown: { a: 1 }, author: '01', at: now, lost: [{ path: `/${hostile}/x`, value: hostile, author: '02', at: now - 5 }] }]],
     ]),
     feed: [
       { key: 'apple', cursor: '00000000000000aa-12998', doc: { price: 5, big: { $int: '9007199254740993' } }, at: now - 4000, author: '0f67d410bff8c7a1', conflicts: [{}, {}] },
@@ -105,7 +98,7 @@ export async function serve(state = sample()) {
     url: `http://127.0.0.1:${server.address().port}`,
     state,
     send: (items) => to('changes', 'changes', { items, cursor: items.at(-1).cursor }),
-    tick: () => to('node', 'snapshot', state.node),
+    tick: () => to('node', 'node', state.node),
     close: () => {
       server.closeAllConnections();
       return new Promise((resolve) => { server.close(resolve); });
@@ -122,7 +115,7 @@ async function policyOfPage() {
 
 async function answer(state, streams, policy, req, res, url) {
   if (url.pathname === '/' || url.pathname.startsWith('/page/')) {
-    const name = url.pathname === '/' ? 'index.html' : url.pathname.slice('/page/'.length);
+    const name = url.pathname === '/' ? 'index.html' : url.pathname;
     const body = await readFile(path.join(pageDir, 'files', path.normalize(name)));
     res.writeHead(200, { 'Content-Type': types[path.extname(name)], 'Content-Security-Policy': policy });
     res.end(body);
@@ -147,7 +140,7 @@ async function answer(state, streams, policy, req, res, url) {
     for (const [event, data] of events) res.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
   };
   if (url.pathname === '/v1/spaces') return json({ spaces: state.node.spaces.map(({ name, rights, documents, conflicts }) => ({ name, rights: state.rights === 'read' ? 'read' : rights, documents, conflicts })) });
-  if (url.pathname === '/v1/node/events') return stream('node', ['snapshot', state.node]);
+  if (url.pathname === '/v1/node/events') return stream('node', ['node', state.node]);
   const [, , , space, what, ...rest] = url.pathname.split('/');
   const key = decodeURIComponent(rest.join('/'));
   if (!state.node.spaces.some((s) => s.name === decodeURIComponent(space ?? ''))) return problem(404, 'not-found', 'there is no such space');
@@ -166,7 +159,7 @@ async function conflicts(state, req, { json, problem, key }) {
     return json({ conflicts: list, count: list.reduce((n, c) => n + c.count, 0), documents: list.length });
   }
   if (req.method === 'POST') {
-    const { path: at } = JSON.parse(await read(req));
+    const { path: at } = state.settled = JSON.parse(await read(req));
     const left = (state.contests.get(key) ?? []).filter((c) => at !== '' && c.path !== at);
     if (left.length) state.contests.set(key, left);
     else state.contests.delete(key);

@@ -72,7 +72,7 @@ describe('the page', { skip }, () => {
     await page.getByText('1 d 7 h, for n7xk2q4m5l6j…').waitFor();
     await page.getByText('1,840 changes behind, 1 min 35 s').waitFor();
     gateway.state.node.checks = [];
-    gateway.state.node.spaces[0].stability = { ageMs: 0 };
+    Object.assign(gateway.state.node.spaces[0], { stableAgeMs: 0, heldBackBy: [] });
     gateway.state.node.time += 1000;
     gateway.state.node.totals.transactions += 7;
     gateway.tick();
@@ -193,7 +193,10 @@ describe('the page', { skip }, () => {
     await contest.getByRole('button').click();
     await page.getByText('Settled /price of apple.').waitFor();
     await page.waitForFunction(() => document.querySelectorAll('.contest').length === 1);
-    assert.ok(gateway.state.requests.includes('POST /v1/spaces/recipes/conflicts/apple'));
+    assert.deepEqual(gateway.state.settled, { path: '/price', index: 0 });
+    await page.locator('.contest').getByRole('button').click(); // what shows is chosen already
+    await page.getByText('Settled: it has no conflict any more.').waitFor();
+    assert.deepEqual(gateway.state.settled, { path: '/name/common', rule: 'last-write-wins' });
   });
 
   visit('shows changes as they arrive, and pauses', {}, async (page, gateway) => {

@@ -7,6 +7,8 @@ import { format, parse } from './jsontext.js';
 
 const pageSize = 100;
 
+const stale = (error) => error.status === 412 || error.status === 409;
+
 export function conflictsView(app, { space, query }) {
   const list = h('ul', { class: 'list', 'aria-label': 'Documents with conflicts' });
   const status = h('p', { class: 'hint', role: 'status' }, 'Looking…');
@@ -94,7 +96,10 @@ export function conflictsView(app, { space, query }) {
   function contest(key, etag, c, number, problem) {
     const path = c.get('path');
     const name = `choice-${number}`;
-    const values = c.get('values') ?? [];
+    const values = [
+      new Map([['value', c.get('shown')], ['author', c.get('author')], ['at', c.get('at')], ['shown', true]]),
+      ...(c.get('lost') ?? []),
+    ];
     const writable = app.mayWrite(space);
     const settle = async (e) => {
       e.preventDefault();
@@ -102,13 +107,13 @@ export function conflictsView(app, { space, query }) {
       replace(problem);
       button.disabled = true;
       try {
-        await app.api.send('POST', Api.path('spaces', space, 'conflicts', key), JSON.stringify({ path, index }), { headers: etag ? { 'If-Match': etag } : {} });
+        await app.api.send('POST', Api.path('spaces', space, 'conflicts', key), JSON.stringify(index === 0 ? { path, rule: 'last-write-wins' } : { path, index: index - 1 }), { headers: etag ? { 'If-Match': etag } : {} });
         say(`Settled ${path || 'the document'} of ${key}.`);
       } catch (error) {
         if (!(error instanceof Problem)) throw error;
-        text(problem, error.status === 412 ? 'The document has changed meanwhile; look again at what it holds now.' : error.message);
+        text(problem, stale(error) ? 'The document has changed meanwhile; look again at what it holds now.' : error.message);
         button.disabled = false;
-        if (error.status !== 412) return;
+        if (!stale(error)) return;
       }
       await Promise.all([load(), show(key)]);
     };
@@ -116,12 +121,12 @@ export function conflictsView(app, { space, query }) {
     const form = h('form', { class: 'card contest', onsubmit: settle },
       h('fieldset', { disabled: !writable },
         h('legend', { class: 'mono break' }, path || '(the whole document)'),
-        values.map((v, i) => choice(name, v, i))),
+        values.map((v, i) => choice(name, path, v, i))),
       writable ? h('div', { class: 'actions' }, button) : h('p', { class: 'hint' }, 'This token may only read.'));
     return form;
   }
 
-  function choice(name, v, i) {
+  function choice(name, path, v, i) {
     const at = v.get('at') ? new Date(Number(v.get('at'))) : undefined;
     const author = v.get('author') ?? '';
     const id = `${name}-${i}`;
@@ -133,7 +138,7 @@ export function conflictsView(app, { space, query }) {
           v.get('shown') && h('span', { class: 'mark ok' }, 'shows now'), ' ',
           at && h('time', { datetime: at.toISOString(), title: moment(at) }, `${moment(at)}, ${ago(at)}`),
           author && [' by ', h('span', { class: 'mono', title: author }, short(author))],
-          v.get('shownAt') !== undefined && [', hidden by what is at ', h('span', { class: 'mono' }, v.get('shownAt') || '(the whole document)')])));
+          (v.get('path') ?? path) !== path && [' at ', h('span', { class: 'mono' }, v.get('path')), ', hidden by what shows'])));
   }
 
   async function settleAll() {

@@ -1,14 +1,16 @@
 // One space: how far each peer is, what is stable and whom it waits for.
 
 import { chart } from './charts.js';
-import { attribute, firstAsking, h, rows, text, time } from './dom.js';
-import { ago, bytes, count, dateOf, plural, short } from './format.js';
+import { attribute, firstAsking, h, rows, text } from './dom.js';
+import { bytes, count, plural, short } from './format.js';
 import { lag, stability } from './snapshot.js';
 
 export function spaceView(app, { space }) {
   const tiles = Object.fromEntries(['Documents', 'Conflicts', 'Peers level', 'Changes they lack'].map((name) => [name, h('strong', {}, '–')]));
   const sentence = h('p');
   const waiting = h('p', { class: 'hint' });
+  const members = h('p', { class: 'hint' });
+  const repairs = h('p', { class: 'hint' });
   const body = h('tbody');
   const empty = h('p', { class: 'empty' }, 'No other node keeps this space. An invitation lets one in: ', h('code', {}, 'anabranch invite'), '.');
   const gone = h('p', { class: 'problem', role: 'alert', hidden: true }, 'There is no such space here, or the token gives no rights in it.');
@@ -24,11 +26,11 @@ export function spaceView(app, { space }) {
     h('dl', { class: 'tiles' }, Object.entries(tiles).map(([name, value]) => h('div', { class: 'card' }, h('dt', {}, name), h('dd', {}, value)))),
     h('div', { class: 'pair' },
       behind.node,
-      h('section', { class: 'card' }, h('h2', {}, 'Stability'), sentence, waiting)),
+      h('section', { class: 'card' }, h('h2', {}, 'Stability'), sentence, waiting, members, repairs)),
     h('section', { class: 'card' },
       h('h2', {}, 'Peers'),
       h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Peers of this space' },
-        h('table', { class: 'stack' }, h('thead', {}, h('tr', {}, ['Peer', 'Lag', 'Has', 'Heard', 'Counts for stability'].map((t) => h('th', { scope: 'col' }, t)))), body)),
+        h('table', { class: 'stack' }, h('thead', {}, h('tr', {}, ['Peer', 'Lag', 'Has', 'Stability'].map((t) => h('th', { scope: 'col' }, t)))), body)),
       empty),
   ]);
 
@@ -44,8 +46,10 @@ export function spaceView(app, { space }) {
       text(tiles.Conflicts, s.conflicts ? `${count(s.conflicts)} in ${plural(s.conflicted, 'document')}` : 'none');
       text(tiles['Peers level'], s.peers.length ? `${s.peers.filter((p) => lag(p).level === 'ok').length} of ${s.peers.length}` : 'no peers');
       text(tiles['Changes they lack'], count(s.peers.reduce((sum, p) => sum + (p.pending ?? 0), 0)));
-      text(sentence, stability(s.stability));
-      text(waiting, s.stability.waiting > 0 ? `${plural(s.stability.waiting, 'trace')} of older changes can go, and will when there is time.` : '');
+      text(sentence, stability(s));
+      text(waiting, s.unpruned > 0 ? `${plural(s.unpruned, 'trace')} of older changes can go, and will when there is time.` : '');
+      text(members, s.members === undefined ? '' : `${plural(s.members, 'other node keeps', 'other nodes keep')} this space; deleted things wait for ${s.counting === s.members ? 'all' : count(s.counting)} of them.`);
+      text(repairs, s.repairs > 0 ? `${plural(s.repairs, 'repair')} since the node was started.` : '');
       past.seconds.push(snapshot.time / 1000);
       past.lacks.push(lacks);
       if (past.seconds.length > 300) {
@@ -53,19 +57,11 @@ export function spaceView(app, { space }) {
         past.lacks.shift();
       }
       behind.draw(past.seconds, [past.lacks]);
-      draw(membersOf(s));
+      draw(s.peers.map((p) => ({ ...p, holdsBack: s.heldBackBy.includes(p.peer) })));
       empty.hidden = body.childElementCount > 0;
     },
     close: () => behind.close(),
   };
-}
-
-/** membersOf brings together what is known of each peer of a space, and of members that are not connected. */
-function membersOf(s) {
-  const all = new Map(s.peers.map((p) => [p.peer, p]));
-  for (const m of s.stability.members) all.set(m.peer, { pending: 0, ...all.get(m.peer), ...m, isMember: true });
-  const holds = new Set(s.stability.heldBy.map((m) => m.peer));
-  return [...all.values()].map((p) => ({ ...p, holdsBack: holds.has(p.peer) }));
 }
 
 function memberRow() {
@@ -73,10 +69,9 @@ function memberRow() {
   const state = h('span', {});
   const error = h('span', { class: 'hint block' });
   const has = h('td', { 'data-label': 'Has' });
-  const heard = h('time', {});
-  const counts = h('td', { 'data-label': 'Counts' });
+  const waits = h('td', { 'data-label': 'Stability' });
   return {
-    node: h('tr', {}, h('th', { scope: 'row' }, id), h('td', { 'data-label': 'Lag' }, h('div', {}, state, error)), has, h('td', { 'data-label': 'Heard' }, heard), counts),
+    node: h('tr', {}, h('th', { scope: 'row' }, id), h('td', { 'data-label': 'Lag' }, h('div', {}, state, error)), has, waits),
     update(p) {
       text(id, short(p.peer));
       attribute(id, 'title', p.peer);
@@ -85,10 +80,8 @@ function memberRow() {
       attribute(state, 'class', `dot ${l.level}`);
       text(error, [p.lastError, p.snapshot && `${bytes(p.snapshot.bytes)} given`].filter(Boolean).join('; '));
       text(has, plural(p.known ?? 0, 'change'));
-      const date = p.connected ? undefined : dateOf(p.heard);
-      time(heard, date, p.connected ? 'now' : date ? ago(date) : '–');
-      text(counts, p.evicted ? 'no: evicted' : !p.isMember ? 'no: not a member' : !p.counts ? 'no: away too long' : p.holdsBack ? 'yes; it is waited for' : 'yes');
-      attribute(counts, 'class', p.holdsBack ? 'warn' : null);
+      text(waits, p.holdsBack ? 'waits for it' : 'does not wait for it');
+      attribute(waits, 'class', p.holdsBack ? 'warn' : null);
     },
   };
 }

@@ -1,48 +1,41 @@
 // What the gateway tells of the node, once a second: made whole where something is left out, compared with the one before, and
 // put in words.
 
-import { bytes, dateOf, duration, plural, short } from './format.js';
+import { bytes, duration, plural, short } from './format.js';
 
 const kept = 300; // samples in the charts: five minutes
 
-/** normalise fills in what a gateway, or the rights of a token, leave out. */
+/** normalise fills in what a token may not see. */
 export function normalise(raw) {
   return {
-    peers: [], checks: [], ready: true, clock: {}, store: {}, totals: {}, gateway: {}, addresses: [], time: Date.now(),
+    time: Date.now(), ready: true, checks: [], clock: {}, store: {}, totals: {}, gateway: {}, peers: [],
     ...raw,
-    spaces: (raw.spaces ?? []).map((s) => ({
-      documents: 0, conflicts: 0, conflicted: 0, ...s,
-      peers: s.peers ?? [],
-      stability: { ageMs: 0, waiting: 0, ...s.stability, heldBy: s.stability?.heldBy ?? [], members: s.stability?.members ?? [] },
-    })),
+    node: { addresses: [], ...raw.node },
+    spaces: (raw.spaces ?? []).map((s) => ({ documents: 0, conflicts: 0, conflicted: 0, stableAgeMs: 0, unpruned: 0, peers: [], heldBackBy: [], ...s })),
   };
 }
 
-/** History keeps what the charts draw: rates a second, from counters that only grow. */
+/** History keeps what the charts draw: rates a second, from counters that only grow, or as the node measured them. */
 export class History {
   seconds = [];
   local = [];
   received = [];
   bytesOut = [];
   bytesIn = [];
-  commitMs = [];
   #last;
 
   add(snapshot) {
     const now = snapshot.time / 1000;
-    const totals = { transactions: 0, deltas: 0, commits: 0, commitSeconds: 0, sentBytes: 0, receivedBytes: 0, ...snapshot.totals };
+    const { transactions = 0, deltas = 0 } = snapshot.totals;
     const last = this.#last;
-    this.#last = { now, totals };
+    this.#last = { now, transactions, deltas };
     if (!last || now <= last.now) return;
-    const per = (name) => Math.max(0, totals[name] - last.totals[name]) / (now - last.now); // a node that was started again counts from 0
     this.seconds.push(now);
-    this.local.push(per('transactions'));
-    this.received.push(per('deltas'));
-    this.bytesOut.push(per('sentBytes'));
-    this.bytesIn.push(per('receivedBytes'));
-    const commits = totals.commits - last.totals.commits;
-    this.commitMs.push(commits > 0 ? Math.max(0, totals.commitSeconds - last.totals.commitSeconds) / commits * 1000 : null);
-    for (const series of [this.seconds, this.local, this.received, this.bytesOut, this.bytesIn, this.commitMs]) {
+    this.local.push(Math.max(0, transactions - last.transactions) / (now - last.now)); // a node that was started again counts from 0
+    this.received.push(Math.max(0, deltas - last.deltas) / (now - last.now));
+    this.bytesOut.push(snapshot.rates?.sentBytes ?? null);
+    this.bytesIn.push(snapshot.rates?.receivedBytes ?? null);
+    for (const series of [this.seconds, this.local, this.received, this.bytesOut, this.bytesIn]) {
       if (series.length > kept) series.shift();
     }
   }
@@ -75,9 +68,9 @@ function spaceHealth(space, note) {
   for (const p of space.peers) {
     if (p.mismatch) note('bad', `${space.name}: ${short(p.peer)} has the same writes and another state; it is being repaired`);
   }
-  if (space.stability.ageMs > longHeld) {
-    const who = space.stability.heldBy.map((m) => short(m.peer)).join(' and ') || 'members that are away';
-    note('warn', `${space.name}: deleted things stay, for ${who} has not been there for ${duration(space.stability.ageMs)}`);
+  if (space.stableAgeMs > longHeld) {
+    const who = space.heldBackBy.map(short).join(' and ') || 'members that are away';
+    note('warn', `${space.name}: deleted things stay, for ${who} lacks changes that are ${duration(space.stableAgeMs)} old`);
   }
   if (space.snapshot) note('warn', `${space.name}: is being fetched, ${plural(space.snapshot.documents ?? 0, 'document')} so far`);
 }
@@ -107,13 +100,11 @@ export function lag(p) {
 
 /** stability says how old the changes are that not everybody has, and whom that waits for. */
 export function stability(s) {
-  if (s.ageMs <= 0 && s.heldBy.length === 0) return 'Every member has everything; deleted things are gone.';
-  const who = s.heldBy.map((m) => {
-    const heard = dateOf(m.heard);
-    const since = dateOf(m.since);
-    const away = m.connected ? 'connected' : heard ? `away for ${duration(Date.now() - heard)}` : 'never heard of';
-    return `${short(m.peer)} (${away}${since ? `, lacks changes since ${since.toLocaleString()}` : ''})`;
+  if (s.stableAgeMs <= 0 && s.heldBackBy.length === 0) return 'Every member has everything; deleted things are gone.';
+  const who = s.heldBackBy.map((id) => {
+    const p = s.peers.find((x) => x.peer === id);
+    return `${short(id)} (${!p ? 'not met yet' : !p.connected ? 'away' : 'connected'}${p?.pending ? `, lacks ${plural(p.pending, 'change')}` : ''})`;
   });
-  const age = `The oldest change that not every member has is ${duration(s.ageMs)} old.`;
+  const age = `The oldest change that not every member has is ${duration(s.stableAgeMs)} old.`;
   return who.length ? `${age} It waits for ${who.join(' and ')}.` : age;
 }

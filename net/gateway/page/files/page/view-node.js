@@ -21,7 +21,7 @@ export function nodeView(app) {
   const peers = table('Peers', ['Peer', 'State', 'Lag', 'Clock', 'Sent', 'Received'], 'There is no peer: everything is on this node alone.');
 
   const drawSpaces = rows(spaces.body, (s) => s.name, () => spaceRow(app));
-  const drawPeers = rows(peers.body, (p) => p.id || p.address, () => peerRow());
+  const drawPeers = rows(peers.body, (p) => p.peer || p.address, () => peerRow());
 
   const content = [
     h('h1', {}, 'Node'),
@@ -46,7 +46,7 @@ export function nodeView(app) {
       traffic.draw(past.seconds, [past.bytesOut, past.bytesIn]);
       drawSpaces(snapshot.spaces);
       spaces.empty.hidden = snapshot.spaces.length > 0;
-      drawPeers(snapshot.peers.map((p) => ({ ...p, spaces: lagsOf(snapshot, p.id) })));
+      drawPeers(snapshot.peers.map((p) => ({ ...p, spaces: lagsOf(snapshot, p.peer) })));
       peers.empty.hidden = snapshot.peers.length > 0;
       node.arrived();
     },
@@ -74,16 +74,18 @@ function facts(names) {
 }
 
 function drawIdentity({ values }, s) {
-  text(values['Peer ID'], s.peerId ?? '–');
+  text(values['Peer ID'], s.node.peer ?? '–');
   attribute(values['Peer ID'], 'class', 'mono break');
-  text(values.Version, s.version ?? '–');
-  text(values.Uptime, s.startedAt ? duration(s.time - s.startedAt) : '–');
-  text(values.Addresses, s.addresses.length ? s.addresses.join(', ') : 'none: others cannot call it');
+  text(values.Version, s.node.version || '–');
+  text(values.Uptime, s.node.started ? duration(s.time - s.node.started) : '–');
+  text(values.Addresses, s.node.addresses.length ? s.node.addresses.join(', ') : 'none: others cannot call it');
   text(values.Clock, clockWords(s.clock));
   text(values.Disk, s.store.diskBytes === undefined ? '–' : `${bytes(s.store.diskBytes)} used${s.store.freeBytes === undefined ? '' : `, ${bytes(s.store.freeBytes)} free`}`);
-  const { connections, subscriptions } = s.gateway;
-  text(values.Clients, connections === undefined ? '–' : `${count(connections)} connected${subscriptions === undefined ? '' : `, following ${count(subscriptions)} ${subscriptions === 1 ? 'thing' : 'things'}`}`);
+  const clients = Object.entries(s.gateway.connections ?? {}).filter(([, n]) => n > 0);
+  text(values.Clients, clients.length ? clients.map(([channel, n]) => `${count(n)} by ${channels[channel] ?? channel}`).join(', ') : 'none');
 }
+
+const channels = { websocket: 'WebSocket', sse: 'event stream', longpoll: 'long polling', dashboard: 'this page' };
 
 function clockWords({ state, offsetMs }) {
   const off = offsetMs ? ` by ${duration(Math.abs(offsetMs))}` : '';
@@ -124,8 +126,8 @@ function spaceRow(app) {
       text(conflicts, count(s.conflicts));
       attribute(conflicts, 'href', app.link(s.name, 'conflicts'));
       attribute(conflicts, 'class', s.conflicts > 0 ? 'warn' : null);
-      const held = s.stability.heldBy.map((m) => short(m.peer)).join(', ');
-      text(age, s.stability.ageMs > 0 ? duration(s.stability.ageMs) + (held ? `, for ${held}` : '') : 'all is stable');
+      const held = s.heldBackBy.map(short).join(', ');
+      text(age, s.stableAgeMs > 0 ? duration(s.stableAgeMs) + (held ? `, for ${held}` : '') : 'all is stable');
       const level = s.peers.filter((p) => lag(p).level === 'ok').length;
       text(peers, s.peers.length ? `${level} of ${s.peers.length} level` : 'none');
     },
@@ -151,8 +153,8 @@ function peerRow() {
   return {
     node: h('tr', {}, h('th', { scope: 'row' }, id, address), h('td', { 'data-label': 'State' }, h('div', {}, state, since)), h('td', { 'data-label': 'Lag' }, behind), skew, sent, received),
     update(p) {
-      text(id, short(p.id) || 'unknown');
-      attribute(id, 'title', p.id || null);
+      text(id, short(p.peer) || 'unknown');
+      attribute(id, 'title', p.peer || null);
       text(address, [p.address, p.source].filter(Boolean).join(' · '));
       text(state, p.connected ? 'connected' : p.lastError ? `not reached: ${p.lastError}` : 'not connected');
       attribute(state, 'class', p.connected ? 'dot ok' : p.lastError ? 'dot bad' : 'dot idle');

@@ -104,7 +104,7 @@ function watchNode(signal) {
   app.api.follow('/v1/node/events', {
     signal,
     onEvent(name, data) {
-      if (name !== 'snapshot' && name !== 'message') return;
+      if (name !== 'node') return;
       app.snapshot = normalise(JSON.parse(data));
       app.history.add(app.snapshot);
       mergeSpaces();
@@ -135,7 +135,7 @@ function showHealth({ level, title, points }) {
   attribute(place.health, 'data-level', level);
   attribute(place.health, 'title', points.join('\n'));
   text(place.health, title);
-  text(place.uptime, app.snapshot?.startedAt ? `up ${duration(app.snapshot.time - app.snapshot.startedAt)}` : ''); // beside it, for it is no news
+  text(place.uptime, app.snapshot?.node.started ? `up ${duration(app.snapshot.time - app.snapshot.node.started)}` : ''); // beside it, for it is no news
 
 }
 
