@@ -16,13 +16,14 @@ import (
 
 // clientDocument is what a client knows of a document from its item.
 type clientDocument struct {
-	key     string
-	cursor  string
-	deleted bool
-	large   int64
-	doc     jsontext.Value
-	leaves  []crdt.Leaf                 // of doc
-	cells   map[crdt.PathKey][]crdt.Dot // what is live
+	key      string
+	cursor   string
+	deleted  bool
+	large    int64
+	doc      jsontext.Value
+	leaves   []crdt.Leaf                 // of doc
+	cells    map[crdt.PathKey][]crdt.Dot // what is live
+	counters []string                    // pointers of the leaves that are counters
 }
 
 type clientItem struct {
@@ -44,7 +45,7 @@ func readItem(t *testing.T, text []byte) clientDocument {
 	if err := json.Unmarshal(text, &it, json.RejectUnknownMembers(true)); err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
-	d := clientDocument{key: it.Key, cursor: it.Cursor, deleted: it.Deleted, large: it.Large, doc: it.Doc, cells: map[crdt.PathKey][]crdt.Dot{}}
+	d := clientDocument{key: it.Key, cursor: it.Cursor, deleted: it.Deleted, large: it.Large, doc: it.Doc, counters: it.Counters, cells: map[crdt.PathKey][]crdt.Dot{}}
 	if it.Doc == nil {
 		return d
 	}
@@ -120,20 +121,28 @@ func (d clientDocument) edit(t *testing.T, e vectorEdit) [][]byte {
 	case e.Delete != nil:
 		return d.remove(nil)
 	case e.Increment != nil:
-		op := appendString([]byte(`{"op":"increment","key":`), d.key)
-		op = appendString(append(op, `,"path":`...), e.Increment.Path)
-		return [][]byte{append(appendValue(append(op, `,"by":`...), crdt.IntValue(e.Increment.By)), '}')}
+		return [][]byte{d.increment(e.Increment.Path, e.Increment.By)}
 	}
 	t.Fatal("no edit")
 	return nil
+}
+
+func (d clientDocument) increment(path string, by int64) []byte {
+	op := appendString([]byte(`{"op":"increment","key":`), d.key)
+	op = appendString(append(op, `,"path":`...), path)
+	return append(appendValue(append(op, `,"by":`...), crdt.IntValue(by)), '}')
 }
 
 // difference compares two values at a path: where both are objects with members, member by member.
 func (d clientDocument) difference(t *testing.T, at crdt.Path, old, now jsontext.Value) [][]byte {
 	a, b := members(t, old), members(t, now)
 	if len(a) == 0 || len(b) == 0 {
-		if slices.Equal(mustLeaves(t, old), mustLeaves(t, now)) {
+		was, is := mustLeaves(t, old), mustLeaves(t, now)
+		if slices.Equal(was, is) {
 			return nil
+		}
+		if slices.Contains(d.counters, at.String()) && len(is) == 1 && is[0].Value.Kind() == crdt.Int {
+			return [][]byte{d.increment(at.String(), is[0].Value.Int()-was[0].Value.Int())}
 		}
 		return [][]byte{d.set(at, now)}
 	}

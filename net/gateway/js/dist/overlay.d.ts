@@ -13,6 +13,8 @@ export declare function apply(view: View, op: Op): View;
 export declare function difference(key: string, read: View, wanted: WireObject): Op[];
 /** Fills in the dots that the author of op had read: of the cells at its path, below, and, for a set, of values above. */
 export declare function withSeen(op: Op, item?: Item): Op;
+/** The live dots of an item, and in which cells each is. */
+export declare function cellsOf(item?: Item): [dot: string, cells: string[]][];
 export declare function leaves(w: Wire | undefined, path?: string): string[];
 /** The conflicts of an item that none of the operations on top of it settles. */
 export declare function openConflicts(item: Item | undefined, pending: readonly Op[]): ItemConflict[];

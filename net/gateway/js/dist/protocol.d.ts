@@ -43,6 +43,7 @@ export interface Item {
     cursor: string;
     doc?: WireObject;
     deleted?: true;
+    large?: number;
     dots?: {
         [dot: string]: true | string[];
     };

@@ -24,6 +24,8 @@ export interface DocumentMeta {
   readonly conflicts: number;
   /** The client or node that wrote last, 16 hex digits. */
   readonly author?: string;
+  /** The document exists but is too large to be here; its size in bytes. Its value is undefined, and it cannot be saved whole. */
+  readonly large?: number;
 }
 
 /** A document at one moment. It is frozen, and the same object as long as nothing changes. */

@@ -759,6 +759,7 @@ export class Database {
       nodes,
       conflicts: doc && this.#policy !== "last-write-wins" ? new Set(openConflicts(doc.item, opsOf(key, pending)).map((c) => c.shownAt)).size : 0,
       author: live.length ? this.meta.client : doc?.item.author,
+      ...(doc?.item.large && { large: doc.item.large }),
     } satisfies DocumentMeta);
   }
 

@@ -66,11 +66,12 @@ export function difference(key: string, read: View, wanted: WireObject): Op[] {
   const ops: Op[] = [];
   const walk = (old: Wire | undefined, now: Wire, path: string): void => {
     if (isMap(old) && isMap(now)) {
-      for (const name of Object.keys(old)) {
+      for (const name of Object.keys({ ...old, ...now }).sort()) {
+        const inner = below(path, appName(name));
+        if (Object.hasOwn(now, name)) walk(Object.hasOwn(old, name) ? old[name] : undefined, now[name]!, inner);
         // A member of this name is never shown to the app, so its absence says nothing.
-        if (!Object.hasOwn(now, name) && name !== "__proto__") ops.push({ op: "remove", key, path: below(path, appName(name)), seen: {} });
+        else if (name !== "__proto__") ops.push({ op: "remove", key, path: inner, seen: {} });
       }
-      for (const name of Object.keys(now)) walk(Object.hasOwn(old, name) ? old[name] : undefined, now[name]!, below(path, appName(name)));
       return;
     }
     if (equal(old, now)) return;
@@ -88,20 +89,23 @@ export function difference(key: string, read: View, wanted: WireObject): Op[] {
 /** Fills in the dots that the author of op had read: of the cells at its path, below, and, for a set, of values above. */
 export function withSeen(op: Op, item?: Item): Op {
   if (op.op === "increment") return op;
+  if (item?.large) throw new RangeError(`the document ${JSON.stringify(item.key)} of ${item.large} bytes is too large to be here, so it cannot be changed from here`);
   const path = op.op === "delete" ? "" : op.path;
   const touched = (cell: string) => contains(path, cell) || (op.op === "set" && contains(cell, path));
   const seen: Seen = {};
-  for (const [dot, cells] of Object.entries(item?.dots ?? {})) {
-    const hit = (cells === true ? leavesOfTheRest(item!) : cells).filter(touched);
+  for (const [dot, cells] of cellsOf(item)) {
+    const hit = cells.filter(touched);
     if (hit.length) seen[dot] = hit;
   }
   return { ...op, seen };
 }
 
-/** The leaves of an item that none of its dots lists: those of its one dot that stands for the rest. */
-function leavesOfTheRest(item: Item): string[] {
-  const listed = new Set(Object.values(item.dots!).flatMap((cells) => (cells === true ? [] : cells)));
-  return leaves(item.doc).filter((p) => !listed.has(p));
+/** The live dots of an item, and in which cells each is. */
+export function cellsOf(item?: Item): [dot: string, cells: string[]][] {
+  const dots = Object.entries(item?.dots ?? {});
+  const listed = new Set(dots.flatMap(([, cells]) => (cells === true ? [] : cells)));
+  // One dot may stand for the leaves that no other lists.
+  return dots.map(([dot, cells]) => [dot, cells === true ? leaves(item!.doc).filter((p) => !listed.has(p)) : cells]);
 }
 
 export function leaves(w: Wire | undefined, path = ""): string[] {

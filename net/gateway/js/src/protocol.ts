@@ -31,6 +31,7 @@ export interface Item {
   cursor: string;
   doc?: WireObject;
   deleted?: true;
+  large?: number; // bytes: it is there, but too large to be sent
   dots?: { [dot: string]: true | string[] };
   counters?: string[];
   conflicts?: ItemConflict[];

@@ -346,7 +346,8 @@ export class Sync {
     s.connection.subscribe();
     host.status("live");
     this.#probe();
-    await this.#pump();
+    // Nothing, or what waits; either way the node tells who else holds what was accepted before.
+    await this.#pump(host.options.replicate > 0 && host.meta.sent > 0);
   }
 
   /** Begins with what the store says: the end of the last connection may have left more in memory, or less. */
@@ -458,7 +459,7 @@ export class Sync {
     this.#stalled = undefined;
   }
 
-  async #pump(): Promise<void> {
+  async #pump(ask = false): Promise<void> {
     const host = this.#host;
     for (;;) {
       const s = this.#session;
@@ -471,8 +472,9 @@ export class Sync {
         if (part.length && bytes > batch.bytes) break;
         part.push(p);
       }
-      if (!part.length) return;
-      const last = part[part.length - 1]!.seq;
+      if (!part.length && !ask) return;
+      ask = false;
+      const last = part.at(-1)?.seq ?? 0;
       if (last > host.meta.sent) {
         // Whether an increment may have been counted must be known after a crash too.
         const counts = part.some((p) => p.ops.some((o) => o.op === "increment"));
@@ -486,7 +488,7 @@ export class Sync {
         space: host.options.space,
         ...(s.node && { node: s.node }),
         client: host.meta.client,
-        floor: this.#queue[0]!.seq,
+        floor: this.#queue[0]?.seq ?? last,
         replicate: host.options.replicate,
         transactions: part.map((p) => this.#transaction(p)),
       });
