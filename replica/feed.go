@@ -197,3 +197,7 @@ func (f *Feed) Wait(ctx context.Context) error {
 		}
 	}
 }
+
+// FeedID names the present life of the store: it is Cursor.Feed of the cursors of all spaces. A store that was restored from a backup has
+// another.
+func (r *Replica) FeedID() uint64 { return r.feed }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anabranch-db/anabranch/replica"
@@ -33,8 +34,6 @@ type Config struct {
 	Page, Client fs.FS
 	// Version is that of the program, for people.
 	Version string
-	// Node is told to clients as the name of this node. Empty: the peer ID.
-	Node string
 	// Heartbeat is how often a silent connection carries a sign of life. A WebSocket that does not answer two of them is closed. Zero: 15 s.
 	Heartbeat time.Duration
 	// HelloTimeout is how long a WebSocket may stay open without a token. Zero: 10 s.
@@ -65,9 +64,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Revoked == nil {
 		c.Revoked = func(string) <-chan struct{} { return nil }
-	}
-	if c.Node == "" {
-		c.Node = c.Replica.Self().String()
 	}
 	if c.Heartbeat == 0 {
 		c.Heartbeat = 15 * time.Second
@@ -114,8 +110,19 @@ type Gateway struct {
 
 	ctx  context.Context // of everything that outlasts a request; ends with Close
 	stop context.CancelCauseFunc
-	live sync.WaitGroup // connections that are being served
+	live sync.WaitGroup // hubs, and connections that are being served
+
+	readers  chan struct{} // bounds those that read the store at the same time to catch up
+	encoded  atomic.Int64  // changes that hubs have encoded
+	receipts *receiptBook
+	tickets  *tickets
+
+	mu   sync.Mutex
+	hubs map[*replica.Space]*hub
 }
+
+// maxReaders is how many subscriptions read the store at the same time.
+const maxReaders = 4
 
 // New returns a Gateway. It listens on nothing: give it to an http.Server. Close it before the Replica.
 func New(cfg Config) (*Gateway, error) {
@@ -127,10 +134,14 @@ func New(cfg Config) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gateway: Config: %w", err)
 	}
-	g := &Gateway{cfg: cfg, door: door, usage: newUsage(cfg.Limits), meter: newMeter()}
+	g := &Gateway{
+		cfg: cfg, door: door, usage: newUsage(cfg.Limits), meter: newMeter(),
+		hubs: make(map[*replica.Space]*hub), readers: make(chan struct{}, maxReaders), receipts: newReceiptBook(), tickets: newTickets(),
+	}
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
 	routes := newRouter()
 	g.routeREST(routes)
+	g.routeStreams(routes)
 	g.handler = g.guard(routes)
 	return g, nil
 }
@@ -151,7 +162,9 @@ func (g *Gateway) Close() error { return g.shutDown(errGoingAway) }
 func (g *Gateway) Restart() error { return g.shutDown(errRestarting) }
 
 func (g *Gateway) shutDown(why error) error {
+	g.mu.Lock()
 	g.stop(why)
+	g.mu.Unlock() // whoever comes from now on is turned away
 	g.live.Wait()
 	return nil
 }

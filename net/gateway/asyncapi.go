@@ -1,0 +1,15 @@
+package gateway
+
+import (
+	_ "embed"
+	"net/http"
+)
+
+//go:embed asyncapi.json
+var asyncAPI []byte
+
+// serveAsyncAPI serves the description of the channels and their messages (AsyncAPI 3).
+func (g *Gateway) serveAsyncAPI(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(asyncAPI)
+}

@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica"
+)
+
+// eventStream writes server-sent events (HTML Living Standard, 9.2). Its reader says nothing, so what bounds it is that it takes what is
+// written: one that does not is cut off, and nothing is kept for it.
+type eventStream struct {
+	g       *Gateway
+	w       http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (g *Gateway) newEventStream(w http.ResponseWriter) *eventStream {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // proxies must not wait for more
+	return &eventStream{g, w, http.NewResponseController(w)}
+}
+
+// send writes an event whose data are JSON, on one line; id may be empty.
+func (s *eventStream) send(event, id string, data []byte) error {
+	buf := takeBuffer()
+	defer buf.free()
+	b := buf.text
+	if id != "" {
+		b = append(append(append(b, "id: "...), id...), '\n')
+	}
+	b = append(append(append(b, "event: "...), event...), '\n')
+	b = append(append(append(b, "data: "...), data...), "\n\n"...)
+	buf.text = b
+	return s.write(b)
+}
+
+func (s *eventStream) write(b []byte) error {
+	// Where the connection has no deadlines, as in a test without a network, the reader cannot be slow.
+	if err := s.control.SetWriteDeadline(time.Now().Add(s.g.cfg.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := s.w.Write(b); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+// place is where a request goes on.
+func queryPlace(r *http.Request) (since replica.Cursor, vector *crdt.VersionVector, err error) {
+	q := r.URL.Query()
+	text := q.Get("since")
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		text = id // an EventSource that connects again repeats its first address
+	}
+	return parsePlace(text, q.Get("vector"))
+}
+
+// serveEvents serves one event stream.
+func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set(nodeHeader, g.node())
+	leave, ok := g.enter()
+	if !ok {
+		writeProblem(w, errClosing)
+		return
+	}
+	defer leave()
+	gr, err := g.authenticateStream(r)
+	if err == nil {
+		err = g.spend(gr, 1)
+	}
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	q, err := g.parseFollow(r, gr)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	release, err := g.admit(gr)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	defer release()
+	ctx, cancel := g.whileGranted(r.Context(), gr)
+	defer cancel()
+	wakener := newWakener()
+	sub, err := g.subscribe(q.space, q.filter, q.since, q.vector, wakener.wake)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	defer sub.close()
+	sub.checkpoints = q.checkpoints
+	defer g.meter.connected("sse")()
+	s := g.newEventStream(w)
+	if err := s.serve(ctx, gr, sub, wakener, q.follower); err != nil {
+		s.sayWhy(err)
+	}
+}
+
+// follow is what a request asks to follow.
+type follow struct {
+	space       *replica.Space
+	filter      filter
+	since       replica.Cursor
+	vector      *crdt.VersionVector
+	checkpoints bool
+	follower
+}
+
+func (g *Gateway) parseFollow(r *http.Request, gr Grant) (q follow, err error) {
+	if q.filter, err = queryFilter(r); err != nil {
+		return q, err
+	}
+	if q.since, q.vector, err = queryPlace(r); err != nil {
+		return q, err
+	}
+	if q.space, err = g.space(gr, r.PathValue("space"), replica.ReadRights); err != nil {
+		return q, err
+	}
+	q.checkpoints = r.URL.Query().Get("checkpoints") == "1"
+	q.follower, err = queryFollower(r, q.space)
+	return q, err
+}
+
+// serve writes until ctx ends, whose cause it returns, or the reader has gone.
+func (s *eventStream) serve(ctx context.Context, gr Grant, sub *subscription, wakener wakener, f follower) error {
+	if err := s.write([]byte("retry: 2000\n\n")); err != nil {
+		return err
+	}
+	if err := s.send("welcome", "", append(s.g.appendWelcome([]byte{'{'}, gr), '}')); err != nil {
+		return err
+	}
+	held := make(chan []byte)
+	tellers, stop := context.WithCancel(ctx)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		f.watch(tellers, s.g, func(seq uint64, nodes int) {
+			text := append(appendReplicated([]byte{'{'}, f.key.space.Name(), f.key.client, seq, nodes), '}')
+			select {
+			case held <- text:
+			case <-tellers.Done():
+			}
+		})
+	}()
+	defer func() { stop(); <-told }()
+	heartbeat := time.NewTicker(s.g.cfg.Heartbeat)
+	defer heartbeat.Stop()
+	wakener.wake()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case text := <-held:
+			err = s.send("replicated", "", text)
+		case <-heartbeat.C:
+			if err = s.write([]byte(":\n\n")); err == nil {
+				wakener.wake() // a portable cursor may be due
+			}
+		case <-wakener:
+			err = s.sendBatch(ctx, sub, wakener)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// sendBatch sends what the subscription has to say at once, and wakes itself if there may be more.
+func (s *eventStream) sendBatch(ctx context.Context, sub *subscription, wakener wakener) error {
+	b, err := sub.next(ctx, maxBatchItems)
+	if err != nil || b.empty() {
+		return err
+	}
+	wakener.wake()
+	if b.reset != "" {
+		if err := s.send("reset", "", append(appendString([]byte(`{"reason":`), b.reset), '}')); err != nil {
+			return err
+		}
+	}
+	buf := takeBuffer()
+	defer buf.free()
+	if len(b.items) > 0 {
+		buf.text = append(appendChanges(append(buf.text, '{'), &b), '}')
+		if err := s.send("changes", b.cursor.String(), buf.text); err != nil {
+			return err
+		}
+		s.g.meter.items("sse", len(b.items))
+	}
+	if b.level {
+		return s.send("level", b.cursor.String(), append(appendLevel([]byte{'{'}, &b), '}'))
+	}
+	return nil
+}
+
+// sayWhy tells a reader that is still there why the stream ends.
+func (s *eventStream) sayWhy(err error) {
+	if errors.Is(err, errGoingAway) || errors.Is(err, errRestarting) {
+		err = errClosing
+	}
+	if errors.Is(err, context.Canceled) {
+		return // it has gone
+	}
+	_ = s.send("error", "", append(appendError([]byte{'{'}, problemOf(err)), '}')) // it may have gone
+}
