@@ -49,7 +49,7 @@ func hear[M protocol.Message](p *player) M {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		m, err := p.tr.Unmarshal(append([]byte(nil), frame...))
+		m, err := p.tr.Unmarshal(frame)
 		if err != nil {
 			p.t.Fatal(err)
 		}

@@ -302,8 +302,7 @@ func (ses *session) take(frame []byte) error {
 			return ErrClosed
 		}
 	}
-	frame = append([]byte(nil), frame...) // the message and the live cache keep it
-	m, err := r.cfg.Transport.Unmarshal(frame)
+	m, err := r.cfg.Transport.Unmarshal(frame) // it keeps the frame, and so does the live cache
 	if err != nil {
 		return fmt.Errorf("%w: %w", docstore.ErrMalformed, err)
 	}

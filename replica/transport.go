@@ -76,7 +76,7 @@ type Conn interface {
 type Stream interface {
 	// WriteFrames writes frames made by Marshal, in one go where possible. It blocks while the peer reads slowly.
 	WriteFrames(frames ...[]byte) error
-	// ReadFrame returns the next frame, valid until the next call, or io.EOF when the peer closed its side. A frame over
+	// ReadFrame returns the next frame, in memory that is the caller's, or io.EOF when the peer closed its side. A frame over
 	// the limit is refused before it is read.
 	ReadFrame() ([]byte, error)
 	// Close ends the stream in both directions; code is what the peer sees.

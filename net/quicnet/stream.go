@@ -21,6 +21,7 @@ type stream struct {
 	qs     *quic.Stream
 	space  string
 	reader *wire.Reader
+	turn   turn                               // for a large frame
 	closed atomic.Pointer[replica.CloseError] // closed at this end
 
 	mu     sync.Mutex // held while writing
@@ -30,7 +31,9 @@ type stream struct {
 var _ replica.Stream = (*stream)(nil)
 
 func newStream(c *conn, qs *quic.Stream, space string) *stream {
-	return &stream{c: c, qs: qs, space: space, reader: wire.NewReader(qs, 0)}
+	s := &stream{c: c, qs: qs, space: space, reader: wire.NewReader(qs, 0), turn: turn{turns: c.t.large}}
+	s.reader.BeforeLarge(largeFrame, func() { s.turn.take(qs.Context()) })
+	return s
 }
 
 // WriteFrames returns when all but the last of the bytes are on their way.
@@ -69,7 +72,11 @@ func (s *stream) next(frames [][]byte) (now []byte, rest [][]byte) {
 }
 
 func (s *stream) ReadFrame() ([]byte, error) {
+	s.turn.end()
 	f, err := s.reader.ReadFrame()
+	if err != nil {
+		s.turn.end()
+	}
 	var bad *wire.FrameError
 	switch {
 	case err == nil, errors.Is(err, io.EOF) && s.over() == nil:
@@ -94,6 +101,7 @@ func (s *stream) shut(code replica.CloseCode, reason string) {
 		return
 	}
 	s.qs.CancelRead(quic.StreamErrorCode(code))
+	s.turn.end()
 	if !s.mu.TryLock() { // somebody writes, and may be blocked: only an abort ends that
 		s.qs.CancelWrite(quic.StreamErrorCode(code))
 		return

@@ -35,6 +35,7 @@ type Transport struct {
 
 	gate  atomic.Pointer[replica.Gate]
 	joins chan struct{} // one for each node that asks to join
+	large chan struct{} // one for each turn that is taken
 
 	mu     sync.Mutex
 	closed bool
@@ -53,7 +54,7 @@ func New(config Config) (*Transport, error) {
 		config: config, self: config.Identity.PeerID(),
 		refusals: &refusals{logger: config.Logger, now: config.Now},
 		accepted: make(chan *conn), slots: make(chan struct{}, backlog),
-		joins: make(chan struct{}, maxJoins),
+		joins: make(chan struct{}, maxJoins), large: make(chan struct{}, largeTurns),
 		conns: map[*quic.Conn]struct{}{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())

@@ -4,22 +4,29 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"sync"
 )
 
 const (
 	readChunk = 32 << 10
+	growth    = 4 // times the size that was too small
 	// keepBuffer is the largest buffer that a Reader holds on to while it waits: a stream that once carried a large frame
 	// does not keep its memory.
 	keepBuffer = 512 << 10
 )
 
-// Reader cuts a stream of bytes into frames, in one buffer that it reuses. A buffer grows only as bytes arrive, so a peer that
-// declares a large frame and sends nothing costs next to nothing.
+// Reader cuts a stream of bytes into frames. Small ones are copied out of a buffer that it reuses; a large one is read into memory of its own
+// size, which goes to the caller. Memory is taken only as bytes arrive, so a peer that declares a large frame and sends nothing costs next to
+// nothing.
 type Reader struct {
 	r     io.Reader
 	limit int
 	buf   []byte // buf[pos:] is read and not yet returned
 	pos   int
+
+	large  int    // frames beyond this size are announced; zero: none
+	before func() // announces one
+	told   bool   // for the frame being read
 }
 
 // NewReader returns a Reader of frames of at most limit bytes, the length field included; zero means MaxFrameBytes.
@@ -30,10 +37,14 @@ func NewReader(r io.Reader, limit int) *Reader {
 	return &Reader{r: r, limit: limit}
 }
 
+// BeforeLarge has a function called for each frame of more than so many bytes, when half a megabyte of it has arrived and before memory
+// is taken for the rest. It may wait.
+func (r *Reader) BeforeLarge(size int, f func()) { r.large, r.before = size, f }
+
 // SetLimit sets the limit for the frames to come.
 func (r *Reader) SetLimit(limit int) { r.limit = min(limit, MaxFrameBytes) }
 
-// ReadFrame returns the next frame whole, length and type included. It is valid until the next call. A clean end is io.EOF; an end
+// ReadFrame returns the next frame whole, length and type included, in memory that is the caller's. A clean end is io.EOF; an end
 // within a frame, a frame without a type and one over the limit are *FrameErrors, the last before the frame is read.
 func (r *Reader) ReadFrame() ([]byte, error) {
 	if err := r.fill(headerBytes); err != nil {
@@ -50,8 +61,13 @@ func (r *Reader) ReadFrame() ([]byte, error) {
 	if err := r.fill(size); err != nil {
 		return nil, err
 	}
-	frame := r.buf[r.pos : r.pos+size : r.pos+size]
-	r.pos += size
+	if r.pos == 0 && cap(r.buf) == size {
+		frame := r.buf
+		r.buf = nil
+		return frame, nil
+	}
+	frame := make([]byte, size)
+	r.pos += copy(frame, r.buf[r.pos:])
 	return frame, nil
 }
 
@@ -61,11 +77,14 @@ func (r *Reader) fill(n int) error {
 		return nil
 	}
 	r.compact()
+	r.told = false
 	for len(r.buf) < n {
 		if len(r.buf) == cap(r.buf) {
-			grown := make([]byte, len(r.buf), max(readChunk, min(4*cap(r.buf), n)))
-			copy(grown, r.buf)
-			r.buf = grown
+			if r.before != nil && n > r.large && cap(r.buf) >= keepBuffer && !r.told {
+				r.told = true
+				r.before()
+			}
+			r.move(r.buf, max(readChunk, min(growth*cap(r.buf), n)))
 		}
 		m, err := r.r.Read(r.buf[len(r.buf):cap(r.buf)])
 		r.buf = r.buf[:len(r.buf)+m]
@@ -80,11 +99,44 @@ func (r *Reader) fill(n int) error {
 func (r *Reader) compact() {
 	rest := r.buf[r.pos:]
 	if cap(r.buf) > keepBuffer && len(rest) < readChunk {
-		r.buf = append(make([]byte, 0, readChunk), rest...)
+		r.move(rest, readChunk)
 	} else {
 		r.buf = r.buf[:copy(r.buf, rest)]
 	}
 	r.pos = 0
+}
+
+// outgrown are buffers in which large frames began, of the sizes that a buffer grows through: readChunk times growth, and so on. A crowd of
+// peers that send large frames would leave as much garbage as frames else.
+var outgrown [3]sync.Pool
+
+// outgrownOf returns the pool for buffers of a size, nil if there is none.
+func outgrownOf(size int) *sync.Pool {
+	for i, of := 0, readChunk*growth; i < len(outgrown); i, of = i+1, of*growth {
+		if size == of {
+			return &outgrown[i]
+		}
+	}
+	return nil
+}
+
+// move puts bytes of the buffer into one of another size.
+func (r *Reader) move(bytes []byte, size int) {
+	to := []byte(nil)
+	if pool := outgrownOf(size); pool != nil {
+		if b, ok := pool.Get().(*[]byte); ok {
+			to = *b
+		}
+	}
+	if to == nil {
+		to = make([]byte, 0, size)
+	}
+	from := r.buf
+	r.buf = append(to, bytes...)
+	if pool := outgrownOf(cap(from)); pool != nil {
+		from = from[:0]
+		pool.Put(&from)
+	}
 }
 
 func (r *Reader) ended(err error) error {

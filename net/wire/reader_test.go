@@ -37,9 +37,16 @@ func TestReaderCutsFrames(t *testing.T) {
 		"error with data":   iotest.DataErrReader(bytes.NewReader(all)),
 	} {
 		reader := NewReader(r, 0)
-		for i, want := range frames {
-			if got, err := reader.ReadFrame(); err != nil || !bytes.Equal(got, want) {
-				t.Fatalf("%s: frame %d: %d bytes, %v, want %d", name, i, len(got), err, len(want))
+		got := make([][]byte, len(frames))
+		for i := range frames {
+			var err error
+			if got[i], err = reader.ReadFrame(); err != nil {
+				t.Fatalf("%s: frame %d: %v", name, i, err)
+			}
+		}
+		for i, want := range frames { // only now: they are the caller's
+			if !bytes.Equal(got[i], want) {
+				t.Fatalf("%s: frame %d: %d other bytes, want %d", name, i, len(got[i]), len(want))
 			}
 		}
 		for range 2 {
@@ -97,6 +104,27 @@ func TestReaderBufferGrowsAsBytesArrive(t *testing.T) {
 	}
 	if cap(r.buf) > 256<<10 {
 		t.Errorf("a buffer of %d bytes for the 100,005 that came", cap(r.buf))
+	}
+}
+
+func TestReaderAnnouncesLargeFrames(t *testing.T) {
+	var all []byte
+	for _, size := range []int{10, 3 << 20, 1 << 20, 100, 4 << 20} {
+		all = append(all, frameWith(t, size)...)
+	}
+	arrived := bytes.NewReader(all)
+	r := NewReader(iotest.HalfReader(arrived), 0)
+	told := 0
+	r.BeforeLarge(2<<20, func() {
+		told++
+		if n := len(r.buf) - r.pos; n < keepBuffer || n > 2<<20 {
+			t.Errorf("announced when %d bytes have arrived", n)
+		}
+	})
+	for i, want := range []int{0, 1, 1, 1, 2} {
+		if _, err := r.ReadFrame(); err != nil || told != want {
+			t.Errorf("frame %d: %v; %d were announced, want %d", i, err, told, want)
+		}
 	}
 }
 
