@@ -11,7 +11,7 @@ const check = process.argv.includes("--check");
 const out = check ? mkdtempSync(join(tmpdir(), "anabranch-client-")) : "dist";
 
 // What each bundle may have at most, in bytes of gzip.
-const limits = { "index.js": 14_000, "fallback.js": 2_000, "conflicts.js": 2_000, "react.js": 2_000, "node.js": 2_000 };
+const limits = { "index.js": 14_000, "fallback.js": 2_000, "conflicts.js": 2_000, "react.js": 2_000, "node.js": 2_000, "filelog.js": 2_000 };
 
 if (!check) rmSync(out, { recursive: true, force: true });
 await build({
@@ -19,7 +19,7 @@ await build({
   outdir: out,
   bundle: true,
   // Each bundle stands alone, but for what it names: an app that uses two must not have two copies of the core.
-  plugins: [{ name: "neighbours", setup: (b) => b.onResolve({ filter: /^\.\/(index|fallback|conflicts)\.js$/ }, (a) => (a.kind === "entry-point" ? undefined : { path: a.path, external: true })) }],
+  plugins: [{ name: "neighbours", setup: (b) => b.onResolve({ filter: /^\.\/(index|fallback|conflicts|filelog)\.js$/ }, (a) => (a.kind === "entry-point" ? undefined : { path: a.path, external: true })) }],
   external: ["react", "node:*"],
   format: "esm",
   target: "es2022",
