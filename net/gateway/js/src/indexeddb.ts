@@ -42,7 +42,8 @@ export class IndexedDBStore implements Store {
         } catch {
           // it has ended already
         }
-        throw e instanceof DOMException ? problem((await done) ?? e) : e;
+        // A request that was cut short does not say why; the transaction does.
+        throw e instanceof DOMException ? problem(e.name === "AbortError" ? await done : e) : e;
       }
       const failure = await done;
       if (failure) throw problem(failure);
