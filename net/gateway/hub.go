@@ -184,19 +184,18 @@ func (h *hub) item(i int) *ringItem { return h.ring[(h.first+i)%ringItems] }
 func (h *hub) notify(at uint64, fresh int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.at = max(h.at, at); fresh == 0 {
-		return
-	}
+	h.at = max(h.at, at)
 	others := false
 	for s := range h.subs {
 		if s.woken {
 			continue
 		}
-		for i := h.len - min(fresh, h.len); i < h.len; i++ {
-			if s.woken = s.filter.match(h.item(i).key); s.woken {
-				s.wake()
-				break
-			}
+		s.woken = s.early
+		for i := h.len - min(fresh, h.len); i < h.len && !s.woken; i++ {
+			s.woken = s.filter.match(h.item(i).key)
+		}
+		if s.woken {
+			s.wake()
 		}
 		others = others || !s.woken
 	}
@@ -247,8 +246,11 @@ func (h *hub) take(s *subscription, b *batch) (ok bool, err error) {
 		}
 		s.at = it.arrival
 	}
-	if s.level = i == h.len; s.level {
+	s.level, s.early = false, false
+	if i == h.len {
 		s.at = max(s.at, h.at)
+		s.level = s.at >= s.began
+		s.early = !s.level
 		if len(b.items) == 0 {
 			err = h.err
 		}

@@ -86,6 +86,7 @@ type poll struct {
 
 	batch batch
 	held  []heldNews
+	news  bool // there is something to tell
 }
 
 // heldNews says that so many nodes hold a client's transactions up to a number.
@@ -96,7 +97,11 @@ type heldNews struct {
 
 // wait waits until there is something to answer, or for so long.
 func (p *poll) wait(ctx context.Context, most time.Duration) error {
-	timer := time.NewTimer(most)
+	patience := most
+	if most == 0 { // at once, but not before all is told that is here
+		patience = defaultPollWait
+	}
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	news := make(chan heldNews)
 	tellers, stop := context.WithCancel(ctx)
@@ -121,12 +126,13 @@ func (p *poll) wait(ctx context.Context, most time.Duration) error {
 		}
 		p.batch = b
 		// That it is level is no news to one who waits; that its cursor has moved, or that it begins anew, is.
-		if len(b.items) > 0 || b.reset != "" || b.level && b.cursor != p.since || most == 0 {
+		p.news = len(b.items) > 0 || b.reset != "" || b.level && b.cursor != p.since
+		if p.news || most == 0 && p.sub.level {
 			return nil
 		}
 		select {
 		case n := <-news:
-			p.held = append(p.held, n)
+			p.held, p.news = append(p.held, n), true
 			return nil
 		case <-p.wakener:
 		case <-timer.C:
@@ -151,7 +157,7 @@ func (p *poll) answer(w http.ResponseWriter, most time.Duration) {
 	h := w.Header()
 	b := &p.batch
 	h.Set(cursorHeader, b.cursor.String())
-	if most > 0 && len(b.items) == 0 && b.reset == "" && len(p.held) == 0 && !b.level {
+	if most > 0 && !p.news {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}

@@ -52,16 +52,18 @@ type subscription struct {
 	filter filter
 	wake   func() // says that next may have something; called by others, must not block
 
-	at    uint64 // everything up to here was taken; guarded by h.mu, like the next two
+	at    uint64 // everything up to here was taken; guarded by h.mu, like the next three
 	told  uint64 // the reader knows that
 	woken bool
+	early bool // it has taken all that the hub has, which is not yet what was here when it began
 
 	feed        *replica.Feed // from which it is read while it lags
 	total       int64         // documents that the feed had ahead
 	skipDeleted uint64        // deletions up to here are of no interest: the reader begins with nothing
 	vector      *crdt.VersionVector
-	level       bool // it is
-	wasLevel    bool // and the reader was told, since it last was not
+	began       uint64 // what was here then: it is not level before it has that
+	level       bool   // it is
+	wasLevel    bool   // and the reader was told, since it last was not
 	toldAt      time.Time
 	reset       string
 
@@ -77,7 +79,7 @@ func (g *Gateway) subscribe(space *replica.Space, f filter, since replica.Cursor
 	if err != nil {
 		return nil, err
 	}
-	s.h = h
+	s.h, s.began = h, space.Cursor().Arrival
 	if err := s.begin(since); err != nil {
 		s.close()
 		return nil, err
