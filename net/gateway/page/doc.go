@@ -5,7 +5,7 @@
 // nothing to build and nothing is loaded from elsewhere. The page holds no data of its own. What it shows it asks of the gateway
 // that serves it, by the public HTTP interface and with the token of who looks at it; so it can do no more than they can.
 //
-//	gateway.New(gateway.Config{Page: page.Files(), …})
+//	gateway.New(gateway.Config{Page: page.Handler(), …})
 //
 // The files say what belongs where:
 //
@@ -17,6 +17,6 @@
 //	files/page/uplot/           uPlot, which draws the charts; unchanged, with its licence
 //
 // Names and values come from users and may be hostile. Nothing here makes HTML from text: all goes through dom.js, which makes
-// text nodes, and by Trusted Types (index.html) the browser refuses every other way. The policy that the gateway sends with it forbids
-// scripts and styles within the page, and all that is elsewhere.
+// text nodes, and the Content-Security-Policy of the page (Policy) forbids scripts and styles within it, all that is elsewhere and, by
+// Trusted Types, every way to turn a text into HTML.
 package page

@@ -4,32 +4,69 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-// contents returns all files of the page by the path at which they are served.
-func contents(t *testing.T) map[string][]byte {
+func ask(t *testing.T, method, at string, header ...string) *http.Response {
 	t.Helper()
-	all := make(map[string][]byte)
-	err := fs.WalkDir(Files(), ".", func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			all["/"+name], err = fs.ReadFile(Files(), name)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	r := httptest.NewRequest(method, "http://127.0.0.1:7422"+at, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
 	}
-	return all
+	w := httptest.NewRecorder()
+	Handler().ServeHTTP(w, r)
+	return w.Result()
 }
 
-func TestTextCanNeverBecomeHTML(t *testing.T) {
-	const want = `<meta http-equiv="Content-Security-Policy" content="require-trusted-types-for 'script'; trusted-types 'none'">`
-	page := string(contents(t)["/index.html"])
-	if at := strings.Index(page, want); at < 0 || at > strings.Index(page, "<script") {
-		t.Error("the page does not ask for Trusted Types before its first script")
+func TestEachFileIsServedWithItsTypeAndThePolicy(t *testing.T) {
+	if len(assets) < 10 {
+		t.Fatalf("only %d files are embedded", len(assets))
+	}
+	for at, a := range assets {
+		res := ask(t, "GET", at)
+		if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != a.kind || a.kind == "" {
+			t.Errorf("%s: %d, type %q", at, res.StatusCode, res.Header.Get("Content-Type"))
+		}
+		for name, want := range map[string]string{
+			"Content-Security-Policy": Policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
+		} {
+			if got := res.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", at, name, got, want)
+			}
+		}
+	}
+	if kind := assets["/"].kind; kind != "text/html; charset=utf-8" {
+		t.Errorf("the page itself has type %q", kind)
+	}
+}
+
+func TestAnUnchangedFileIsNotSentAgain(t *testing.T) {
+	etag := ask(t, "GET", "/").Header.Get("ETag")
+	if res := ask(t, "GET", "/", "If-None-Match", etag); res.StatusCode != http.StatusNotModified {
+		t.Errorf("asked with its own tag: %d", res.StatusCode)
+	}
+	if res := ask(t, "GET", "/", "If-None-Match", `"other"`); res.StatusCode != http.StatusOK {
+		t.Errorf("asked with another tag: %d", res.StatusCode)
+	}
+}
+
+func TestNothingElseIsServed(t *testing.T) {
+	for at, want := range map[string]int{
+		"/page/": 404, "/page": 404, "/page/index.html": 404, "/page/nothing.js": 404, "/page/../page.go": 404, "/files/app.js": 404, "/page//app.js": 404,
+	} {
+		if res := ask(t, "GET", at); res.StatusCode != want {
+			t.Errorf("GET %s: %d, want %d", at, res.StatusCode, want)
+		}
+	}
+	if res := ask(t, "POST", "/"); res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("POST /: %d, Allow %q", res.StatusCode, res.Header.Get("Allow"))
+	}
+	if res := ask(t, "HEAD", "/"); res.StatusCode != http.StatusOK || res.ContentLength == 0 {
+		t.Errorf("HEAD /: %d", res.StatusCode)
 	}
 }
 
@@ -73,12 +110,12 @@ var forbidden = map[string]*regexp.Regexp{
 }
 
 func TestSourcesMakeNoHTMLFromText(t *testing.T) {
-	for at, body := range contents(t) {
+	for at, a := range assets {
 		if strings.HasPrefix(at, "/page/uplot/") {
 			continue // held to its hash; it draws, and its labels are not used
 		}
 		for what, pattern := range forbidden {
-			if m := pattern.Find(body); m != nil {
+			if m := pattern.Find(a.body); m != nil {
 				t.Errorf("%s has %s: %s", at, what, m)
 			}
 		}
@@ -87,20 +124,20 @@ func TestSourcesMakeNoHTMLFromText(t *testing.T) {
 
 // TestPageNamesOnlyFilesThatAreThere follows the references of the page and the imports of its modules.
 func TestPageNamesOnlyFilesThatAreThere(t *testing.T) {
-	found, files := 0, contents(t)
-	for _, m := range regexp.MustCompile(`(?:src|href)="(/[^"]*)"`).FindAllSubmatch(files["/index.html"], -1) {
+	found := 0
+	for _, m := range regexp.MustCompile(`(?:src|href)="(/[^"]*)"`).FindAllSubmatch(assets["/"].body, -1) {
 		found++
-		if _, ok := files[string(m[1])]; !ok {
+		if _, ok := assets[string(m[1])]; !ok {
 			t.Errorf("the page refers to %s, which is not there", m[1])
 		}
 	}
-	for at, body := range files {
+	for at, a := range assets {
 		if !strings.HasSuffix(at, ".js") || strings.HasPrefix(at, "/page/uplot/") {
 			continue
 		}
-		for _, m := range regexp.MustCompile(`(?m)^(?:import|export) .*?from '\./([^']+)'|^import '\./([^']+)'`).FindAllSubmatch(body, -1) {
+		for _, m := range regexp.MustCompile(`(?m)^(?:import|export) .*?from '\./([^']+)'|^import '\./([^']+)'`).FindAllSubmatch(a.body, -1) {
 			found++
-			if _, ok := files["/page/"+string(m[1])+string(m[2])]; !ok {
+			if _, ok := assets["/page/"+string(m[1])+string(m[2])]; !ok {
 				t.Errorf("%s imports %s, which is not there", at, m[1])
 			}
 		}

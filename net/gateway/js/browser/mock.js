@@ -105,9 +105,9 @@ export async function serve(state = sample()) {
   };
 }
 
-/** policy is what the gateway sends with the page. */
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
-  + "worker-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/** policy is that of the real page. */
+const policy = [.../const Policy = ((?:"[^"]*"(?: \+\s*)?)+)/.exec(await readFile(path.join(pageDir, 'page.go'), 'utf8'))[1].matchAll(/"([^"]*)"/g)]
+  .map((m) => m[1]).join('');
 
 async function answer(state, streams, req, res, url) {
   if (url.pathname === '/' || url.pathname.startsWith('/page/')) {

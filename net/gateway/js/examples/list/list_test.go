@@ -2,6 +2,8 @@ package list
 
 import (
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -10,21 +12,23 @@ import (
 // TestExampleIsWhole follows what the page and its script load, and holds both to the policy of the gateway: nothing within the page, nothing
 // from elsewhere, no HTML from text.
 func TestExampleIsWhole(t *testing.T) {
-	page, err := fs.ReadFile(Files(), strings.TrimPrefix(Page, "/"))
+	page, err := fs.ReadFile(embedded, "files/index.html")
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := 0
 	for _, m := range regexp.MustCompile(`(?:src|href)="/([^"]*)"`).FindAllSubmatch(page, -1) {
 		found++
-		if _, err := fs.Stat(Files(), string(m[1])); err != nil {
-			t.Errorf("the page refers to %s: %v", m[1], err)
+		w := httptest.NewRecorder()
+		Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/"+string(m[1]), nil))
+		if w.Code != http.StatusOK {
+			t.Errorf("the page refers to %s: %d", m[1], w.Code)
 		}
 	}
 	if found != 3 {
 		t.Errorf("%d references were found", found)
 	}
-	script, err := fs.ReadFile(Files(), "list/list.js")
+	script, err := fs.ReadFile(embedded, "files/list.js")
 	if err != nil {
 		t.Fatal(err)
 	}
