@@ -13,6 +13,7 @@ await build({
   outExtension: { ".js": ".mjs" },
   bundle: true,
   packages: "external",
+  alias: { "@anabranch/client": "./src/index.ts" },
   platform: "node",
   format: "esm",
   target: "node20",
