@@ -12,7 +12,10 @@ type Delta struct {
 	To     hlc.Time
 	// Horizon is the encoder's horizon for Origin, and names writes that are left out of the cells: what the cells may
 	// already show the effects of, beside the dots that they name themselves.
-	Horizon   VersionVector
+	Horizon VersionVector
+	// Stable is the encoder's stable vector at Origin. Of what Origin removed up to then, the cells need not say that it was
+	// removed, so the receiver must have that whole.
+	Stable    hlc.Time
 	Documents []DocumentDelta // sorted by key, one for each document
 }
 

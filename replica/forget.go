@@ -118,7 +118,7 @@ func (s *Space) raiseStable(f *forgetting, now time.Time) {
 		return
 	}
 	s.mu.Lock()
-	found := s.members.Stable(s.durable.VV, now, r.cfg.MaxOffline)
+	found := s.members.Stable(protocol.Firm(s.durable.VV, s.durable.Open), now, r.cfg.MaxOffline)
 	stable, arrival := s.durable.Stable, s.durable.arrival
 	s.mu.Unlock()
 	to := f.candidate.Meet(found) // for one that came meanwhile may have less

@@ -43,7 +43,7 @@ func (s *Space) handAll(peer PeerID) {
 }
 
 // guarded returns a delta while not everything may be told.
-func (f *source) guarded(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
+func (f *source) guarded(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*protocol.Delta, error) {
 	s := f.space
 	s.mu.Lock()
 	a := s.mayLeave(f.peer)
@@ -53,7 +53,7 @@ func (f *source) guarded(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.De
 		return nil, err
 	}
 	defer snap.Close()
-	d, named, verdict, err := docstore.BuildAdmitted(snap, s.number, origin, from, to, &a)
+	d, named, verdict, err := docstore.BuildAdmitted(snap, s.number, origin, from, to, pruned, &a)
 	if err != nil {
 		return nil, s.unreadable(err)
 	}

@@ -25,7 +25,7 @@ func (c *liveCache) add(d *liveDelta) {
 		return
 	}
 	// What the documents hold is in the frame, and there it may take a fraction of the memory.
-	m := &protocol.Delta{Delta: crdt.Delta{Origin: d.message.Origin, From: d.message.From, To: d.message.To}}
+	m := &protocol.Delta{Delta: crdt.Delta{Origin: d.message.Origin, From: d.message.From, To: d.message.To, Stable: d.message.Stable}}
 	c.deltas = append(c.deltas, &liveDelta{message: m, frame: d.frame, max: d.max})
 	c.bytes += len(d.frame)
 	drop := 0
@@ -37,11 +37,12 @@ func (c *liveCache) add(d *liveDelta) {
 	c.deltas = c.deltas[drop:]
 }
 
-// find returns a delta of origin that begins at from or before and ends after it, at most at to.
-func (c *liveCache) find(origin crdt.ReplicaID, from, to hlc.Time) *liveDelta {
+// find returns a delta of origin that begins at from or before and ends after it, at most at to, and whose encoder had pruned no more of
+// origin than up to pruned.
+func (c *liveCache) find(origin crdt.ReplicaID, from, to, pruned hlc.Time) *liveDelta {
 	for i := len(c.deltas) - 1; i >= 0; i-- {
 		m := c.deltas[i].message
-		if m.Origin == origin && m.From <= from && m.To > from && m.To <= to {
+		if m.Origin == origin && m.From <= from && m.To > from && m.To <= to && m.Stable <= pruned {
 			return c.deltas[i]
 		}
 	}
@@ -60,10 +61,10 @@ type source struct {
 }
 
 // Delta implements protocol.Source. A delta from the cache comes without documents: its frame has them.
-func (f *source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
+func (f *source) Delta(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*protocol.Delta, error) {
 	s := f.space
 	s.mu.Lock()
-	d := s.live.find(origin, from, to)
+	d := s.live.find(origin, from, to, pruned)
 	free := s.isFree(f.peer)
 	if free {
 		s.handAll(f.peer)
@@ -76,14 +77,14 @@ func (f *source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delt
 		f.frame = d.frame
 		return d.message, nil
 	case !free:
-		return f.guarded(origin, from, to)
+		return f.guarded(origin, from, to, pruned)
 	}
 	snap, err := s.r.store.Snapshot()
 	if err != nil {
 		return nil, err
 	}
 	defer snap.Close()
-	built, err := docstore.Build(snap, s.number, origin, from, to)
+	built, err := docstore.Build(snap, s.number, origin, from, to, pruned)
 	if err != nil {
 		return nil, s.unreadable(err)
 	}

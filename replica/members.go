@@ -41,12 +41,15 @@ func (s *Space) storeMembers(b *store.Batch, limit int, always bool) {
 
 func (ses *session) noteAcked() {
 	ses.mu.Lock()
-	vv := ses.proto.AckedVector().Clone()
+	vv, firm := ses.proto.AckedVector().Clone(), ses.proto.FirmVector()
+	if firm.Equal(vv) {
+		firm = vv
+	}
 	ses.mu.Unlock()
 	s := ses.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.members.Acknowledge(ses.conn.peer, vv)
+	s.members.Acknowledge(ses.conn.peer, vv, firm)
 	s.exposure.Acked(ses.conn.peer, vv)
 	s.membersMoved()
 }
@@ -89,7 +92,8 @@ type MemberStatus struct {
 	// Counts: what it lacks is not pruned. It is connected, or was heard of within Config.MaxOffline and not evicted since.
 	Counts bool
 	Vector crdt.VersionVector // it holds at least this durably
-	Lacks  bool               // it lacks something that this node has, as far as is known
+	Firm   crdt.VersionVector // and of that, this whole: beyond, something may be missing that later writes took over
+	Lacks  bool               // it lacks something that this node has, or a part of it, as far as is known
 }
 
 // Members describes the other members of the space, sorted by peer.
@@ -101,8 +105,8 @@ func (s *Space) Members() []MemberStatus {
 	all := make([]MemberStatus, len(list))
 	for i, m := range list {
 		all[i] = MemberStatus{
-			Peer: m.Peer, Connected: m.Direct, Heard: time.UnixMilli(m.Heard), Vector: m.VV,
-			Counts: s.members.Counts(m.Peer, now, s.r.cfg.MaxOffline), Lacks: !own.LessOrEqual(m.VV),
+			Peer: m.Peer, Connected: m.Direct, Heard: time.UnixMilli(m.Heard), Vector: m.VV, Firm: m.Firm,
+			Counts: s.members.Counts(m.Peer, now, s.r.cfg.MaxOffline), Lacks: !own.LessOrEqual(m.Firm),
 		}
 		if m.Evicted > 0 {
 			all[i].Evicted = time.UnixMilli(m.Evicted)
@@ -116,6 +120,10 @@ type Stability struct {
 	Members []MemberStatus
 	// HeldBack says which members stability waits for, and Since when each of them lacks something: when the oldest of that was written.
 	HeldBack []HeldBack
+	// OpenSince is when the oldest change was written of which a part may be missing here although the vector covers it, since later ones took
+	// it over that are not here: stability waits for those too. Zero if there is none. It passes once this node is level, unless a
+	// writer was lost before all its writes had got round.
+	OpenSince time.Time
 	// Age is how long ago the oldest change was written that is not stable; zero if everything is.
 	Age time.Duration
 	// Waiting is the number of log entries that are stable and not pruned yet, up to MaxCounted.
@@ -136,11 +144,23 @@ const maxSought = 256
 // stability is called with a snapshot of about now. It counts what waits up to limit.
 func (s *Space) stability(snap store.Snapshot, vv, stable crdt.VersionVector, limit int64) (Stability, error) {
 	out := Stability{Members: s.Members()}
+	s.mu.Lock()
+	open := s.durable.Open
+	s.mu.Unlock()
+	if len(open) > 0 {
+		at, ok, err := docstore.Oldest(snap, s.number, protocol.Firm(vv, open), vv, maxSought)
+		if err != nil {
+			return out, err
+		}
+		if ok {
+			out.OpenSince = at.Wall()
+		}
+	}
 	for _, m := range out.Members {
 		if !m.Counts || !m.Lacks {
 			continue
 		}
-		at, ok, err := docstore.Oldest(snap, s.number, m.Vector, vv, maxSought)
+		at, ok, err := docstore.Oldest(snap, s.number, m.Firm, vv, maxSought)
 		if err != nil {
 			return out, err
 		}

@@ -28,7 +28,7 @@ type rejoin struct {
 func (s *Space) chooseSource() {
 	s.rejoin.choosing.Lock()
 	defer s.rejoin.choosing.Unlock()
-	mark, vv := s.rejoining()
+	mark, firm := s.rejoining()
 	s.mu.Lock()
 	sessions := make([]*session, 0, len(s.sessions))
 	for ses := range s.sessions {
@@ -41,7 +41,7 @@ func (s *Space) chooseSource() {
 	}
 	candidates := make([]protocol.Candidate, len(sessions))
 	for i, ses := range sessions {
-		candidates[i] = ses.candidate(vv)
+		candidates[i] = ses.candidate(firm)
 		if mark != nil && candidates[i].Peer == mark.Source {
 			s.rejoin.seen = now
 		}
@@ -63,17 +63,17 @@ func (s *Space) chooseSource() {
 	sessions[i].askSnapshot()
 }
 
-// rejoining returns a copy of the mark of the snapshot that is being merged, nil if there is none, and what is here by now.
+// rejoining returns a copy of the mark of the snapshot that is being merged, nil if there is none, and what is here whole by now.
 func (s *Space) rejoining() (*docstore.Rejoin, crdt.VersionVector) {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
-	vv := s.state.VV().Clone()
+	firm := s.state.Firm().Clone()
 	m := s.state.Rejoining()
 	if m == nil {
-		return nil, vv
+		return nil, firm
 	}
 	mark := *m
-	return &mark, vv
+	return &mark, firm
 }
 
 func (s *Space) abandonSnapshot() {
@@ -85,10 +85,10 @@ func (s *Space) abandonSnapshot() {
 	r.poke()
 }
 
-func (ses *session) candidate(vv crdt.VersionVector) protocol.Candidate {
+func (ses *session) candidate(firm crdt.VersionVector) protocol.Candidate {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	return ses.proto.Candidate(ses.conn.peer, vv)
+	return ses.proto.Candidate(ses.conn.peer, firm)
 }
 
 // askSnapshot asks the peer for what is missing of a snapshot.

@@ -375,15 +375,18 @@ func (ses *session) do(step protocol.Step, frame []byte) error {
 	return nil
 }
 
-// refuse tells the peer why its delta was not merged. Only what the peer can mend goes on: a gap, and a
-// clock that is ahead.
+// refuse tells the peer why its delta was not merged. Only what the peer can mend goes on: a gap, a clock that is
+// ahead, and a delta that says too little.
 func (ses *session) refuse(d *protocol.Delta, err error) error {
 	var drift *hlc.DriftError
+	var open *docstore.OpenError
 	code := protocol.RefusedInternal
 	text := "it could not be stored"
 	switch {
 	case errors.Is(err, docstore.ErrGap):
 		code, text = protocol.RefusedGap, err.Error()
+	case errors.As(err, &open):
+		code = protocol.RefusedOpen
 	case errors.As(err, &drift):
 		code, text = protocol.RefusedClock, err.Error()
 		ses.noteError(fmt.Errorf("writes of replica %s refused: %w", d.Origin, err))
@@ -396,9 +399,13 @@ func (ses *session) refuse(d *protocol.Delta, err error) error {
 	}
 	ses.space.r.meter.refuse(refusedByUs, code)
 	ses.mu.Lock()
-	ses.proto.Refuse(d, code, text)
+	if open != nil {
+		ses.proto.RefuseOpen(d, open.Firm, err.Error())
+	} else {
+		ses.proto.Refuse(d, code, text)
+	}
 	ses.mu.Unlock()
-	if code == protocol.RefusedGap || code == protocol.RefusedClock {
+	if code == protocol.RefusedGap || code == protocol.RefusedClock || code == protocol.RefusedOpen {
 		ses.poke()
 		return nil
 	}

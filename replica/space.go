@@ -109,7 +109,7 @@ func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
 	return durableState{
 		State: protocol.State{
 			Self: self, VV: vv, Stable: s.state.Stable().Clone(),
-			Digest: s.state.Digest(), Closed: closed, Ahead: s.state.Horizon().Beyond(s.state.VV()),
+			Digest: s.state.Digest(), Closed: closed, Ahead: s.state.Horizon().Beyond(s.state.VV()), Open: s.state.OpenEntries(),
 			Rejoining: s.state.Rejoining() != nil,
 		},
 		taking:  takenOf(s.state.Rejoining()),

@@ -72,7 +72,7 @@ const refusalLogEvery = 5 * time.Second
 
 func (ses *session) noteRefused(m *protocol.Refusal) {
 	ses.space.r.meter.refuse(refusedByPeer, m.Code)
-	if m.Code == protocol.RefusedGap {
+	if m.Code == protocol.RefusedGap || m.Code == protocol.RefusedOpen {
 		return // mended by sending again
 	}
 	if time.Since(ses.refusedAt) > refusalLogEvery { // a peer can refuse as often as it likes

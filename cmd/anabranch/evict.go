@@ -48,6 +48,10 @@ func printStability(w io.Writer, spaces []node.SpaceStatus) {
 			fmt.Fprintf(w, "%s: pruning waits for %s, which %s and lacks changes since %s\n",
 				printable(s.Name), shortID(h.Peer), state, h.Since.Local().Format(time.DateTime))
 		}
+		if at := s.Stability.OpenSince; at != nil {
+			fmt.Fprintf(w, "%s: pruning waits for this node: of changes since %s it may lack parts, which go with later ones that have not come\n",
+				printable(s.Name), at.Local().Format(time.DateTime))
+		}
 		if n := s.Stability.Waiting; n > 0 {
 			fmt.Fprintf(w, "%s: %s to be pruned\n", printable(s.Name), list(n, "log entry is", "log entries are"))
 		}

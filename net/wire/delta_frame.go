@@ -9,7 +9,7 @@ import (
 	"github.com/anabranch-db/anabranch/replica/protocol"
 )
 
-// Delta: [origin uint, from uint, to - from uint, horizon bin, [key str, cells bin, key str, cells bin, …]].
+// Delta: [origin uint, from uint, to - from uint, stable uint, horizon bin, [key str, cells bin, key str, cells bin, …]].
 //
 // The documents are one flat array in strictly ascending order of keys. Beyond key and cells a document takes three to five bytes, up to
 // the usual sizes.
@@ -19,7 +19,7 @@ func appendDelta(dst []byte, m *protocol.Delta) ([]byte, error) {
 		const each, fixed = 8, 64
 		dst = slices.Grow(dst, size+each*len(m.Documents)+dotBytes*m.Horizon.Len()+fixed)
 	}
-	e := begin(dst, TypeDelta, 5)
+	e := begin(dst, TypeDelta, 6)
 	if m.Origin == 0 {
 		e.fail("origin", ErrValue)
 	}
@@ -35,6 +35,7 @@ func appendDelta(dst []byte, m *protocol.Delta) ([]byte, error) {
 	e.uint("origin", uint64(m.Origin))
 	e.uint("from", uint64(m.From))
 	e.uint("to", uint64(m.To-m.From))
+	e.uint("stable", uint64(m.Stable))
 	e.vector("horizon", m.Horizon)
 	e.documents(m.Documents)
 	return e.end()
@@ -75,6 +76,8 @@ func parseDelta(body []byte) (*protocol.Delta, error) {
 		d.fail("to", ErrValue)
 	}
 	m.From, m.To = hlc.Time(from), hlc.Time(from+length)
+	d.next("stable")
+	m.Stable = hlc.Time(d.uint("stable"))
 	d.next("horizon")
 	m.Horizon = d.vector("horizon")
 	d.next("documents")

@@ -78,6 +78,6 @@ func (aLog) Begin(*protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) { 
 
 func (aLog) Piece() (*protocol.SnapshotPiece, error) { return nil, nil }
 
-func (aLog) Delta(r crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
+func (aLog) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*protocol.Delta, error) {
 	return &protocol.Delta{Delta: crdt.Delta{Origin: r, From: from, To: to}}, nil
 }

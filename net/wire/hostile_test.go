@@ -97,7 +97,7 @@ func header(length uint32) []byte {
 }
 
 func delta(documents ...[]byte) []byte {
-	parts := append([][]byte{arr(5), u(1), u(1), u(1), dots()}, documents...)
+	parts := append([][]byte{arr(6), u(1), u(1), u(1), u(0), dots()}, documents...)
 	return frameOf(TypeDelta, parts...)
 }
 
@@ -141,14 +141,19 @@ func TestBadFrames(t *testing.T) {
 		{"vector with time 0", frameOf(TypeAck, arr(1), dots(1, 0)), ErrValue},
 		{"vector with one replica twice", frameOf(TypeAck, arr(1), dots(1, 1, 1, 2)), ErrOrder},
 		{"vector out of order", frameOf(TypeAck, arr(1), dots(2, 1, 1, 1)), ErrOrder},
+		{"open with replica 0", frameOf(TypeAck, arr(2), dots(), dots(0, 1)), ErrOrder},
+		{"open with one replica twice", frameOf(TypeAck, arr(2), dots(), dots(1, 1, 1, 2)), ErrOrder},
+		{"open of half an entry", frameOf(TypeVectors, arr(5), u(1), dots(), dots(), dots(), bin(make([]byte, 8)...)), ErrTruncated},
+		{"open with too many entries", frameOf(TypeAck, arr(2), dots(), bin(make([]byte, dotBytes*(MaxVectorEntries+1))...)), ErrTooLarge},
 		{"vector with too many entries", frameOf(TypeAck, arr(1), bin(make([]byte, dotBytes*(MaxVectorEntries+1))...)), ErrTooLarge},
 
-		{"delta of no replica", frameOf(TypeDelta, arr(5), u(0), u(1), u(1), dots(), arr(0)), ErrValue},
-		{"delta beyond the greatest time", frameOf(TypeDelta, arr(5), u(1), u(math.MaxUint64), u(1), dots(), arr(0)), ErrValue},
-		{"delta from a negative time", frameOf(TypeDelta, arr(5), u(1), []byte{0xff}, u(1), dots(), arr(0)), ErrKind},
-		{"delta from NaN", frameOf(TypeDelta, arr(5), u(1), []byte{0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 1}, u(1), dots(), arr(0)), ErrKind},
-		{"delta from a signed integer", frameOf(TypeDelta, arr(5), u(1), []byte{0xd3, 0, 0, 0, 0, 0, 0, 0, 1}, u(1), dots(), arr(0)), ErrKind},
-		{"delta of four elements", frameOf(TypeDelta, arr(4), u(1), u(1), u(1), dots()), ErrTruncated},
+		{"delta of no replica", frameOf(TypeDelta, arr(6), u(0), u(1), u(1), u(0), dots(), arr(0)), ErrValue},
+		{"delta beyond the greatest time", frameOf(TypeDelta, arr(6), u(1), u(math.MaxUint64), u(1), u(0), dots(), arr(0)), ErrValue},
+		{"delta from a negative time", frameOf(TypeDelta, arr(6), u(1), []byte{0xff}, u(1), u(0), dots(), arr(0)), ErrKind},
+		{"delta from NaN", frameOf(TypeDelta, arr(6), u(1), []byte{0xcb, 0x7f, 0xf8, 0, 0, 0, 0, 0, 1}, u(1), u(0), dots(), arr(0)), ErrKind},
+		{"delta from a signed integer", frameOf(TypeDelta, arr(6), u(1), []byte{0xd3, 0, 0, 0, 0, 0, 0, 0, 1}, u(1), u(0), dots(), arr(0)), ErrKind},
+		{"delta of five elements", frameOf(TypeDelta, arr(5), u(1), u(1), u(1), u(0), dots()), ErrTruncated},
+		{"delta pruned up to a negative time", frameOf(TypeDelta, arr(6), u(1), u(1), u(1), []byte{0xff}, dots(), arr(0)), ErrKind},
 		{"key without cells", delta(arr(1), str("a")), ErrTruncated},
 		{"empty key", delta(arr(2), str(""), bin()), crdt.ErrKey},
 		{"key over the limit", delta(arr(2), str(long), bin()), ErrTooLarge},
@@ -284,7 +289,7 @@ func TestBadSpaceOpen(t *testing.T) {
 func TestNewerMinorVersion(t *testing.T) {
 	extra := [][]byte{{0xc0}, {0xcb, 1, 2, 3, 4, 5, 6, 7, 8}, {0x81, 0xa1, 'k', 0x93, 1, 2, 3}, {0xd8, 1, 15: 0, 16: 0, 17: 0}, {0xc7, 2, 9, 8, 7}}
 	last := map[Type][][]byte{ // elements that are left out when they say nothing
-		TypeVectors: {3: dots()}, TypeOpening: {5: dots()},
+		TypeVectors: {3: dots(), 4: dots()}, TypeOpening: {5: dots(), 6: dots()}, TypeAck: {1: dots()},
 		TypeSnapshotRequest: {3: u(0), 4: dots(), 5: bin(), 6: arr(0)}, TypeSnapshotBegin: {8: u(0)}, TypeSnapshotPiece: {8: bin()},
 	}
 	for _, s := range samples() {
@@ -337,7 +342,7 @@ func TestMarshalKeepsTheLimits(t *testing.T) {
 		{"keys out of order", with(doc("b", 1), doc("a", 1)), ErrOrder},
 		{"one key twice", with(doc("a", 1), doc("a", 1)), ErrOrder},
 		{"too many documents", with(tooMany...), ErrTooLarge},
-		{"one byte too much", with(doc("a", MaxFrameBytes-18)), ErrTooLarge},
+		{"one byte too much", with(doc("a", MaxFrameBytes-19)), ErrTooLarge},
 		{"far too much", with(doc("a", MaxFrameBytes), doc("b", MaxFrameBytes)), ErrTooLarge},
 		{"refusal without a code", &protocol.Refusal{}, ErrValue},
 	} {
@@ -346,7 +351,7 @@ func TestMarshalKeepsTheLimits(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v, want %v", c.name, len(b), err, c.want)
 		}
 	}
-	largest := with(doc("a", MaxFrameBytes-19))
+	largest := with(doc("a", MaxFrameBytes-20))
 	_, _ = rand.NewChaCha8([32]byte{}).Read(largest.Documents[0].Cells) // or it would be packed
 	b, err := Marshal(nil, largest)
 	if err != nil || len(b) != MaxFrameBytes {

@@ -1,11 +1,8 @@
 package wire
 
 import (
-	"encoding/binary"
 	"math"
 
-	"github.com/anabranch-db/anabranch/crdt"
-	"github.com/anabranch-db/anabranch/crdt/hlc"
 	"github.com/anabranch-db/anabranch/replica/protocol"
 )
 
@@ -46,19 +43,7 @@ func (e *encoder) member(m *protocol.MemberNews) {
 		form |= formWhole
 	}
 	e.uint("form", form)
-	if len(m.Dots) > MaxMemberDots {
-		e.fail("entries", ErrTooLarge)
-		return
-	}
-	b := make([]byte, 0, dotBytes*len(m.Dots))
-	for i, d := range m.Dots {
-		if d.Replica == 0 || i > 0 && d.Replica <= m.Dots[i-1].Replica {
-			e.fail("entries", ErrOrder)
-		}
-		b = binary.BigEndian.AppendUint64(b, uint64(d.Replica))
-		b = binary.BigEndian.AppendUint64(b, uint64(d.Time))
-	}
-	e.bin("entries", b)
+	e.entries("entries", m.Dots, MaxMemberDots)
 }
 
 func parseMembers(body []byte) (*protocol.Members, error) {
@@ -94,22 +79,5 @@ func (d *decoder) member(m *protocol.MemberNews) {
 	}
 	m.Heard, m.Evicted = int64(heard), int64(evicted)
 	m.Direct, m.Whole = form&formDirect != 0, form&formWhole != 0
-	b := d.bin("entries", MaxMemberDots*dotBytes)
-	if len(b)%dotBytes != 0 {
-		d.fail("entries", ErrTruncated)
-	}
-	if d.err != nil || len(b) == 0 {
-		return
-	}
-	m.Dots = make([]crdt.Dot, 0, len(b)/dotBytes)
-	var last crdt.ReplicaID
-	for ; len(b) > 0; b = b[dotBytes:] {
-		dot := crdt.Dot{Replica: crdt.ReplicaID(binary.BigEndian.Uint64(b)), Time: hlc.Time(binary.BigEndian.Uint64(b[8:]))}
-		if dot.Replica <= last {
-			d.fail("entries", ErrOrder)
-			return
-		}
-		last = dot.Replica
-		m.Dots = append(m.Dots, dot)
-	}
+	m.Dots = d.entries("entries", MaxMemberDots)
 }

@@ -6,14 +6,14 @@ import (
 )
 
 // Opening: [self uint, vv hash bin of 16, vv entries uint, stable hash bin of 16, stable entries uint], and
-// ahead bin unless that is empty.
+// ahead bin and open bin unless those are empty.
 
 func appendOpening(dst []byte, m *protocol.Opening) ([]byte, error) {
-	e := begin(dst, TypeOpening, 5+aheadElements(m.Ahead))
+	e := begin(dst, TypeOpening, 5+aheadElements(m.Ahead, m.Open))
 	e.uint("self", uint64(m.Self))
 	e.summary("vv", m.VV)
 	e.summary("stable", m.Stable)
-	e.ahead(m.Ahead)
+	e.ahead(m.Ahead, m.Open)
 	return e.end()
 }
 
@@ -33,7 +33,7 @@ func parseOpening(body []byte) (*protocol.Opening, error) {
 	m.Self = crdt.ReplicaID(d.uint("self"))
 	m.VV = d.summary("vv")
 	m.Stable = d.summary("stable")
-	m.Ahead = d.ahead()
+	m.Ahead, m.Open = d.ahead()
 	return m, d.close()
 }
 

@@ -61,10 +61,13 @@ func samples() []sample {
 		{"vectors", &protocol.Vectors{Self: alice, VV: sampleVector(), Stable: crdt.NewVersionVector(crdt.Dot{Replica: bob, Time: at(1_789_000_000_000, 0)})}},
 		{"vectors-empty", &protocol.Vectors{}},
 		{"vectors-ahead", &protocol.Vectors{Self: bob, VV: sampleVector(), Ahead: crdt.NewVersionVector(crdt.Dot{Replica: bob, Time: at(1_790_000_000_000, 0)})}},
+		{"vectors-open", &protocol.Vectors{
+			Self: bob, VV: sampleVector(), Ahead: sampleVector(), Open: []crdt.Dot{{Replica: bob}, {Replica: alice, Time: at(1_789_999_990_000, 0)}},
+		}},
 		{"clock-question", &protocol.Clock{Asked: 7}},
 		{"clock", &protocol.Clock{Asked: 7, Wall: time.UnixMilli(1_790_000_000_123)}},
 		{"delta", &protocol.Delta{Delta: crdt.Delta{
-			Origin: alice, From: at(1_789_999_990_000, 0), To: at(1_790_000_000_000, 3), Horizon: sampleVector(),
+			Origin: alice, From: at(1_789_999_990_000, 0), To: at(1_790_000_000_000, 3), Horizon: sampleVector(), Stable: at(1_789_999_980_000, 0),
 			Documents: []crdt.DocumentDelta{
 				{Key: "a", Cells: []byte{1, 2, 3}},
 				{Key: "species/../ä\x00", Cells: nil},
@@ -74,8 +77,10 @@ func samples() []sample {
 		{"packed", packedSample()},
 		{"delta-empty", &protocol.Delta{Delta: crdt.Delta{Origin: bob, From: 5, To: 5}}},
 		{"ack", &protocol.Ack{VV: sampleVector()}},
+		{"ack-open", &protocol.Ack{VV: sampleVector(), Open: []crdt.Dot{{Replica: bob}}}},
 		{"level", &protocol.Level{VectorHash: [16]byte{1, 2, 15: 16}, Digest: crdt.Digest{Hi: 3, Lo: 4}, Closed: true}},
 		{"refusal", &protocol.Refusal{Code: protocol.RefusedClock, Origin: bob, From: 1, To: at(1_790_000_000_000, 3), Text: "the clock of 0b0b is 3 h ahead"}},
+		{"refusal-open", &protocol.Refusal{Code: protocol.RefusedOpen, Origin: bob, From: 1, To: at(1_790_000_000_000, 3), Text: "the sender forgot what 0b0b removed"}},
 		{"snapshot-offer", &protocol.SnapshotOffer{Stable: sampleVector()}},
 		{"snapshot-request", &protocol.SnapshotRequest{From: protocol.Position{Key: "species/7", Path: "name\x00common\x00"}, V: sampleVector()}},
 		{"snapshot-request-known", &protocol.SnapshotRequest{From: protocol.Position{Key: "a", Path: "x\x00"}, V: sampleVector(), Known: &protocol.KnownRanges{
@@ -108,6 +113,9 @@ func samples() []sample {
 			{Peer: protocol.PeerID{5, 31: 6}, Whole: true, Dots: []crdt.Dot{{Replica: bob, Time: 7}}},
 		}}},
 		{"opening", &protocol.Opening{Self: alice, VV: protocol.Summarize(sampleVector()), Stable: protocol.VectorSummary{Entries: MaxVectorEntries}}},
+		{"opening-open", &protocol.Opening{
+			Self: alice, VV: protocol.Summarize(sampleVector()), Ahead: sampleVector(), Open: []crdt.Dot{{Replica: bob, Time: 7}, {Replica: alice}},
+		}},
 		{"branches", &protocol.Branches{List: []protocol.Branch{
 			{Hashes: &[protocol.FanOut]protocol.BranchHash{0: {1, 2, 3, 4, 5, 6}, 31: {7}}},
 			{Place: protocol.Place{Prefix: 0xa << 60, Depth: 1}, Entries: []crdt.Dot{{Replica: alice, Time: at(1_790_000_000_000, 3)}}},

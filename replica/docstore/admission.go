@@ -47,9 +47,9 @@ func (a *Admission) judgeVector(vv crdt.VersionVector) Verdict {
 
 // BuildAdmitted is Build for what may be told to a peer. What others wrote can be tangled up with what may not: the delta then
 // ends before the first transaction of which that holds. The verdict is Admitted if there is a delta; named are the own dots in it.
-func BuildAdmitted(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.Time, a *Admission) (d *crdt.Delta, named crdt.VersionVector, verdict Verdict, err error) {
+func BuildAdmitted(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to, pruned hlc.Time, a *Admission) (d *crdt.Delta, named crdt.VersionVector, verdict Verdict, err error) {
 	for {
-		d, err = Build(r, space, origin, from, to)
+		d, err = Build(r, space, origin, from, to, pruned)
 		if err != nil {
 			return nil, named, Admitted, err
 		}

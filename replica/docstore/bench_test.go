@@ -99,7 +99,7 @@ func BenchmarkBuildDelta(b *testing.B) {
 	b.ReportAllocs()
 	_, snap := benchSpace(b, benchStore(b))
 	for b.Loop() {
-		if d, err := Build(snap, 1, 1, 0, benchDocs); err != nil || len(d.Documents) != benchDocs {
+		if d, err := Build(snap, 1, 1, 0, benchDocs, 0); err != nil || len(d.Documents) != benchDocs {
 			b.Fatal(d, err)
 		}
 	}
@@ -109,7 +109,7 @@ func BenchmarkBuildDelta(b *testing.B) {
 func BenchmarkMergeNewDocuments(b *testing.B) {
 	b.ReportAllocs()
 	_, from := benchSpace(b, benchStore(b))
-	d, err := Build(from, 1, 1, 0, benchDocs)
+	d, err := Build(from, 1, 1, 0, benchDocs, 0)
 	if err != nil {
 		b.Fatal(err)
 	}

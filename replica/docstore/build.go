@@ -22,18 +22,19 @@ const (
 
 // Build makes a delta of the transactions of origin in (from, to], or in a first part of that range if it is
 // long: never a part of a transaction. The error is
-// protocol.ErrPruned if stable has passed from. Everything is of the snapshot, the horizon too: one that is not durable could
+// protocol.ErrPruned if stable has passed pruned, which is at or before from: what the receiver holds whole of origin. Everything is of the snapshot, the horizon too: one that is not durable could
 // name writes that a crash takes back, and who has seen it would wait for them for ever.
 //
 // It takes just the cells that refer to a dot of origin in the range. What those transactions did in other
 // cells has since been replaced or removed by later writes, whose own deltas carry those cells whole.
-func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.Time) (*crdt.Delta, error) {
+func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to, pruned hlc.Time) (*crdt.Delta, error) {
 	stable, horizon, err := entryOf(r, space, origin)
 	if err != nil {
 		return nil, err
 	}
-	if stable > from {
-		return nil, fmt.Errorf("%w: (%s, %s] of %s, and up to %s it is forgotten", protocol.ErrPruned, from, to, origin, stable)
+	if stable > min(from, pruned) {
+		return nil, fmt.Errorf("%w: (%s, %s] of %s for one that has all of it up to %s, and up to %s it is forgotten",
+			protocol.ErrPruned, from, to, origin, pruned, stable)
 	}
 	hidden, err := hiddenIn(r, space)
 	if err != nil {
@@ -44,7 +45,7 @@ func Build(r store.Snapshot, space uint32, origin crdt.ReplicaID, from, to hlc.T
 		if err != nil {
 			return nil, err
 		}
-		d := &crdt.Delta{Origin: origin, From: from, To: end}
+		d := &crdt.Delta{Origin: origin, From: from, To: end, Stable: stable}
 		d.Horizon.Advance(crdt.Dot{Replica: origin, Time: horizon})
 		d.Horizon.Join(hidden)
 		most := bulkBytes
@@ -214,6 +215,7 @@ func Combine(deltas []*crdt.Delta) (*crdt.Delta, error) {
 			return nil, fmt.Errorf("join deltas: (%s, %s] of %s does not follow %s of %s", d.From, d.To, d.Origin, deltas[i-1].To, first.Origin)
 		}
 		all.Horizon.Join(d.Horizon)
+		all.Stable = max(all.Stable, d.Stable)
 		n += len(d.Documents)
 	}
 	docs := make([]crdt.DocumentDelta, 0, n)

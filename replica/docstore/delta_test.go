@@ -27,7 +27,7 @@ func (n *node) setMany(at hlc.Time, documents int) *crdt.Delta {
 
 func (n *node) build(r crdt.ReplicaID, from, to hlc.Time) *crdt.Delta {
 	n.t.Helper()
-	d, err := Build(n.snapshot(), 1, r, from, to)
+	d, err := Build(n.snapshot(), 1, r, from, to, from)
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ func (n *node) pull(o *node) {
 	n.t.Helper()
 	for d := range o.space.VV().Clone().All() {
 		for n.space.VV().Get(d.Replica) < d.Time {
-			delta, err := Build(o.snapshot(), 1, d.Replica, n.space.VV().Get(d.Replica), d.Time)
+			delta, err := Build(o.snapshot(), 1, d.Replica, n.space.VV().Get(d.Replica), d.Time, n.space.Firm().Get(d.Replica))
 			if err != nil {
 				n.t.Fatal(err)
 			}
@@ -325,7 +325,7 @@ func TestVerifyDropsLogEntriesOfFormerChunks(t *testing.T) {
 		n.set(hlc.Time(20+i), "a", fmt.Sprint(i), strings.Repeat("v", 1000))
 	}
 	n.verify()
-	if _, err := Build(n.snapshot(), 1, 1, 0, 10); err != nil {
+	if _, err := Build(n.snapshot(), 1, 1, 0, 10, 0); err != nil {
 		t.Error(err)
 	}
 }

@@ -14,16 +14,21 @@ func memberKey(space uint32, p protocol.PeerID) []byte {
 	return append(spaceKey(kindMember, space, len(p)), p[:]...)
 }
 
-// PutMember stores what is known of a member. A vector that is too large for a value is not stored, and is then the empty one: it
-// is a lower bound, and a peer can make up as many replicas as it likes.
+// PutMember stores what is known of a member. Vectors that are too large for a value are not stored, and are then empty: they
+// are lower bounds, and a peer can make up as many replicas as it likes.
 func PutMember(b *store.Batch, space uint32, m protocol.Member) {
 	key := memberKey(space, m.Peer)
 	v := codec.AppendVector(make([]byte, 4), m.VV)
-	if len(v) > store.MaxValueBytes-2*binary.MaxVarintLen64 {
-		v = codec.AppendVector(make([]byte, 4), crdt.VersionVector{})
+	var firm []byte
+	if !m.Firm.Equal(m.VV) {
+		firm = codec.AppendVector(nil, m.Firm)
+	}
+	if len(v)+len(firm) > store.MaxValueBytes-2*binary.MaxVarintLen64 {
+		v, firm = codec.AppendVector(make([]byte, 4), crdt.VersionVector{}), nil
 	}
 	v = binary.AppendUvarint(v, uint64(m.Heard))
 	v = binary.AppendUvarint(v, uint64(m.Evicted))
+	v = append(v, firm...)
 	b.Put(key, seal(key, v))
 }
 
@@ -57,7 +62,7 @@ func parseMember(e store.Entry) (m protocol.Member, err error) {
 	if err != nil || len(e.Key) != 5+len(m.Peer) {
 		return m, fmt.Errorf("%w: member %q: %w", ErrCorrupt, e.Key, err)
 	}
-	m = protocol.Member{Peer: protocol.PeerID(e.Key[5:]), VV: vv}
+	m = protocol.Member{Peer: protocol.PeerID(e.Key[5:]), VV: vv, Firm: vv}
 	for _, t := range []*int64{&m.Heard, &m.Evicted} {
 		n, size := binary.Uvarint(rest)
 		if size < 0 || size == 0 && len(rest) > 0 || int64(n) < 0 {
@@ -65,8 +70,14 @@ func parseMember(e store.Entry) (m protocol.Member, err error) {
 		}
 		*t, rest = int64(n), rest[size:]
 	}
-	if len(rest) > 0 {
-		return m, fmt.Errorf("%w: member %q has %d bytes too many", ErrCorrupt, e.Key, len(rest))
+	if len(rest) == 0 {
+		return m, nil
+	}
+	if m.Firm, rest, err = codec.ParseVector(rest); err != nil {
+		return m, fmt.Errorf("%w: member %q: %w", ErrCorrupt, e.Key, err)
+	}
+	if len(rest) > 0 || !m.Firm.LessOrEqual(m.VV) {
+		return m, fmt.Errorf("%w: member %q has %d bytes too many, or more whole than it has", ErrCorrupt, e.Key, len(rest))
 	}
 	return m, nil
 }

@@ -13,6 +13,18 @@ import (
 // ErrGap says that a delta begins after what the space has of its origin.
 var ErrGap = errors.New("delta begins after what is here")
 
+// OpenError says that a delta's encoder had pruned more of its origin than is here whole: something may be alive here of which the
+// delta does not say that it was removed. A delta of an encoder that pruned less, or a snapshot, brings what is missing.
+type OpenError struct {
+	Origin crdt.ReplicaID
+	Stable hlc.Time // of the delta
+	Firm   hlc.Time // here: see Space.OpenEntries
+}
+
+func (e *OpenError) Error() string {
+	return fmt.Sprintf("the sender forgot what %s removed up to %s, and here all of it is known up to %s only", e.Origin, e.Stable, e.Firm)
+}
+
 // ErrMalformed says that the content of a delta does not parse or breaks a limit.
 var ErrMalformed = errors.New("malformed delta")
 
@@ -35,7 +47,7 @@ type Merged struct {
 
 // Merge joins a delta into the space and writes the result into b. self is the replica's own ReplicaID; now and
 // limit are for the check of the clock (hlc.Check). Everything is checked before anything is changed: after an
-// error (ErrGap, ErrMalformed, *hlc.DriftError, or one of the store) the space is as it was.
+// error (ErrGap, *OpenError, ErrMalformed, *hlc.DriftError, or one of the store) the space is as it was.
 func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time) error) (Merged, error) {
 	var m Merged
 	have := s.vv.Get(d.Origin)
@@ -44,6 +56,9 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 		return m, nil
 	case have < d.From:
 		return m, fmt.Errorf("%w: (%s, %s] of %s, and here is %s", ErrGap, d.From, d.To, d.Origin, have)
+	}
+	if firm := s.firmAt(d.Origin); d.Stable > firm {
+		return m, &OpenError{Origin: d.Origin, Stable: d.Stable, Firm: firm}
 	}
 	m.New = true
 	in, err := s.examine(d, self, check, &m)
@@ -79,15 +94,15 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 		o.apply(b)
 	}
 	m.Changed = len(outcomes)
-	s.foresee(end)
-	if !m.Partial {
-		s.incorporate(end)
-	}
-	for dot := range d.Horizon.All() {
+	for dot := range d.Horizon.All() { // before vv rises, which would seem to be closed otherwise
 		s.foresee(dot)
 	}
 	for dot := range in.named.All() {
 		s.foresee(dot)
+	}
+	s.foresee(end)
+	if !m.Partial {
+		s.incorporate(end)
 	}
 	return m, nil
 }

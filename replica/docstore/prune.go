@@ -14,17 +14,13 @@ import (
 // Any stable at or below vv is safe: it decides which peers need a snapshot, never what converges. What became stable is
 // forgotten by Prune, step by step; meanwhile the space is in the state of one that prunes later.
 //
-// Entries in which the space is open stay. There a write may be missing that a later one of its replica has taken over, and
-// that is not here yet; when another replica sends the cell, stable would make the entry dead, and nothing in the cell would
-// name the write that replaced it: who gets the cell from here could not know that it is open.
+// Where the space is open, it rises no further than OpenEntries says. Beyond, a write may be missing that a later one of its
+// replica has taken over, and that is not here yet; when another replica sends the cell, stable would make the entry dead, and
+// nothing in the cell would name the write that replaced it: who gets the cell from here could not know that it is open.
 func (s *Space) RaiseStable(to crdt.VersionVector) bool {
 	rose := false
 	for d := range to.All() {
-		have := s.vv.Get(d.Replica)
-		if s.horizon.Get(d.Replica) > have {
-			continue
-		}
-		d.Time = min(d.Time, have)
+		d.Time = min(d.Time, s.firmAt(d.Replica))
 		if s.advanceStable(d) {
 			rose = true
 		}
@@ -35,6 +31,9 @@ func (s *Space) RaiseStable(to crdt.VersionVector) bool {
 func (s *Space) advanceStable(d crdt.Dot) bool {
 	if !s.stable.Advance(d) {
 		return false
+	}
+	if firm, isOpen := s.openAt[d.Replica]; isOpen && firm < d.Time {
+		s.openAt[d.Replica] = d.Time
 	}
 	s.risen[d.Replica] = struct{}{}
 	s.prune.add(d.Replica)

@@ -159,7 +159,7 @@ func TestDeltaBelowStableIsNotBuilt(t *testing.T) {
 	n.set(11, "d", "a", "y")
 	n.prune(10)
 	n.set(12, "d", "a", "z")
-	if _, err := Build(n.snapshot(), 1, 1, 10, 12); !errors.Is(err, protocol.ErrPruned) {
+	if _, err := Build(n.snapshot(), 1, 1, 10, 12, 10); !errors.Is(err, protocol.ErrPruned) {
 		t.Errorf("a delta from before stable: %v", err)
 	}
 	if d := n.build(1, 11, 12); len(d.Documents) != 1 {

@@ -99,6 +99,7 @@ func (s *Space) giveUp(b *store.Batch, h Hold) {
 		vv.Remove(h.Replica)
 		vv.Advance(crdt.Dot{Replica: h.Replica, Time: h.After})
 	}
+	delete(s.openAt, h.Replica)
 	s.risen[h.Replica] = struct{}{}
 	s.dirty = true
 	if h.After == 0 {

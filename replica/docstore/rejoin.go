@@ -145,7 +145,7 @@ func (s *Space) completeSnapshot() crdt.VersionVector {
 	for d := range risen.All() {
 		s.incorporate(d)
 	}
-	for d := range m.Stable.All() { // also where the space is open: here more is missing than stable says otherwise, and hidden is told
+	for d := range m.Stable.All() { // also where the space is open: what S had forgotten of is here, whole
 		s.advanceStable(d)
 	}
 	s.dropMark()

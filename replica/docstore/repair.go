@@ -68,7 +68,7 @@ type JoinedCells struct {
 
 // JoinCells merges whole cells of a peer in a repair and writes the result into b. An entry that one side has and the other has not
 // stays, unless that side says that it was removed: absence says nothing, for either side may be damaged. vv stays what it
-// is. If it is Partial, call it again with the same cells once b is committed. theirs is what the peer is known to hold.
+// is. If it is Partial, call it again with the same cells once b is committed. theirs is what the peer is known to hold whole.
 func (s *Space) JoinCells(r Reader, b *store.Batch, cells *protocol.RangeCells, theirs crdt.VersionVector, self crdt.ReplicaID, check func(hlc.Time) error) (JoinedCells, error) {
 	var m JoinedCells
 	if !s.stable.LessOrEqual(theirs) { // what was removed and pruned here may be alive there

@@ -14,13 +14,14 @@ import (
 // knows in memory is small: vectors, digest and counters; documents stay in the store. It is for one
 // goroutine at a time.
 //
-// Invariants: stable ≤ vv ≤ horizon; the log, the feed, the digest and the counters are the functions of
+// Invariants: stable ≤ firm ≤ vv ≤ horizon; the log, the feed, the digest and the counters are the functions of
 // the documents that Verify recomputes.
 type Space struct {
 	number    uint32
 	vv        crdt.VersionVector
 	stable    crdt.VersionVector
 	horizon   crdt.VersionVector
+	openAt    openEntries
 	digest    crdt.Digest
 	arrival   uint64 // of the document that changed last
 	documents int64  // that have a live entry
@@ -44,7 +45,7 @@ type Space struct {
 
 // Load reads the state of the space with the given number; one that was never written is empty.
 func Load(r store.Snapshot, number uint32) (*Space, error) {
-	s := &Space{number: number, risen: make(map[crdt.ReplicaID]struct{}), prune: newPruneList()}
+	s := &Space{number: number, risen: make(map[crdt.ReplicaID]struct{}), prune: newPruneList(), openAt: make(openEntries)}
 	if err := s.loadMeta(r); err != nil {
 		return nil, err
 	}
@@ -60,8 +61,8 @@ func Load(r store.Snapshot, number uint32) (*Space, error) {
 	if err := s.loadRenamings(r); err != nil {
 		return nil, err
 	}
-	if !s.stable.LessOrEqual(s.vv) || !s.vv.LessOrEqual(s.horizon) {
-		return nil, fmt.Errorf("%w: vectors of space %d break stable ≤ vv ≤ horizon", ErrCorrupt, number)
+	if !s.stable.LessOrEqual(s.Firm()) || !s.vv.LessOrEqual(s.horizon) {
+		return nil, fmt.Errorf("%w: vectors of space %d break stable ≤ firm ≤ vv ≤ horizon", ErrCorrupt, number)
 	}
 	for d := range s.stable.All() {
 		s.prune.add(d.Replica)
@@ -113,12 +114,22 @@ func (s *Space) loadVectorEntry(e store.Entry) error {
 	if err != nil {
 		return err
 	}
-	if len(e.Key) != 13 || len(b) != 24 {
+	if len(e.Key) != 13 || len(b) != 24 && len(b) != 32 {
 		return fmt.Errorf("%w: vector entry %q", ErrCorrupt, e.Key)
 	}
 	r := crdt.ReplicaID(binary.BigEndian.Uint64(e.Key[5:]))
 	for i, vv := range []*crdt.VersionVector{&s.vv, &s.stable, &s.horizon} {
 		vv.Advance(crdt.Dot{Replica: r, Time: hlc.Time(binary.BigEndian.Uint64(b[8*i:]))})
+	}
+	switch {
+	case s.horizon.Get(r) <= s.vv.Get(r):
+	case len(b) == 32:
+		s.openAt[r] = hlc.Time(binary.BigEndian.Uint64(b[24:]))
+		if s.openAt[r] > s.vv.Get(r) {
+			return fmt.Errorf("%w: vector entry %q has more whole than it has", ErrCorrupt, e.Key)
+		}
+	default: // of a build that did not know: as far as is certain
+		s.openAt[r] = s.stable.Get(r)
 	}
 	return nil
 }
@@ -130,7 +141,7 @@ func entryOf(r Reader, space uint32, replica crdt.ReplicaID) (stable, horizon hl
 	if err != nil || !ok {
 		return 0, 0, err
 	}
-	var s Space
+	s := Space{openAt: make(openEntries)}
 	err = s.loadVectorEntry(store.Entry{Key: key, Value: value})
 	return s.stable.Get(replica), s.horizon.Get(replica), err
 }
@@ -159,8 +170,12 @@ func (s *Space) Flush(b *store.Batch) {
 			b.Delete(key)
 			continue
 		}
-		v := make([]byte, 4, 28)
-		for _, t := range []hlc.Time{s.vv.Get(r), s.stable.Get(r), s.horizon.Get(r)} {
+		times := []hlc.Time{s.vv.Get(r), s.stable.Get(r), s.horizon.Get(r)}
+		if firm, ok := s.openAt[r]; ok {
+			times = append(times, firm)
+		}
+		v := make([]byte, 4, 36)
+		for _, t := range times {
 			v = binary.BigEndian.AppendUint64(v, uint64(t))
 		}
 		b.Put(key, seal(key, v))
@@ -176,14 +191,23 @@ func (s *Space) incorporate(d crdt.Dot) {
 		s.dirty = true
 	}
 	s.foresee(d)
+	if s.horizon.Get(d.Replica) <= s.vv.Get(d.Replica) {
+		delete(s.openAt, d.Replica)
+	}
 }
 
 // foresee says that effects of d may be in.
 func (s *Space) foresee(d crdt.Dot) {
-	if s.horizon.Advance(d) {
-		s.risen[d.Replica] = struct{}{}
-		s.dirty = true
+	if !s.horizon.Advance(d) {
+		return
 	}
+	if have := s.vv.Get(d.Replica); d.Time > have {
+		if _, isOpen := s.openAt[d.Replica]; !isOpen {
+			s.openAt[d.Replica] = have
+		}
+	}
+	s.risen[d.Replica] = struct{}{}
+	s.dirty = true
 }
 
 // checkReplicas reports whether the vectors of the space have room for the replicas in vvs. Each vector has to fit into

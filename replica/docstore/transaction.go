@@ -159,7 +159,7 @@ func (t *Transaction) View(key string, p crdt.PathKey) (*crdt.Document, error) {
 func (t *Transaction) Commit(b *store.Batch) (*crdt.Delta, error) {
 	s, dot := t.space, t.event.Dot
 	var outcomes []*outcome
-	delta := &crdt.Delta{Origin: dot.Replica, From: s.vv.Get(dot.Replica), To: dot.Time}
+	delta := &crdt.Delta{Origin: dot.Replica, From: s.vv.Get(dot.Replica), To: dot.Time, Stable: s.stable.Get(dot.Replica)}
 	if dot.Time <= delta.From {
 		return nil, fmt.Errorf("the time of %s is not after %s, the last of its replica", dot, delta.From)
 	}

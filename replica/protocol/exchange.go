@@ -31,6 +31,7 @@ type Opening struct {
 	VV     VectorSummary
 	Stable VectorSummary
 	Ahead  crdt.VersionVector // as in Vectors
+	Open   []crdt.Dot
 }
 
 // VectorSummary stands for a version vector.

@@ -11,17 +11,19 @@ import (
 type Member struct {
 	Peer PeerID
 	// VV is durable there: a lower bound. It is not changed once it is here, so copies share it.
-	VV      crdt.VersionVector
+	VV crdt.VersionVector
+	// Firm is what of that is held whole, and what stability goes by; also a lower bound. Nearly always it is VV.
+	Firm    crdt.VersionVector
 	Heard   int64 // when it was connected with somebody last, in Unix milliseconds
 	Evicted int64 // when somebody decided to wait for it no longer; it counts again once it was heard of later
 	Direct  bool  // the teller is in session with it
 }
 
-// Members tells a peer what is known of other nodes. Durable vectors spread in this way, so that all come to know what
+// Members tells a peer what is known of other nodes. What they hold durably and whole spreads in this way, so that all come to know what
 // everybody holds: that is stable.
 type Members struct{ List []MemberNews }
 
-// MemberNews is a Member with its vector told as differences to what its teller has told of itself, in the same session. A
+// MemberNews is a Member with its firm vector told as differences to what its teller has told of itself, in the same session. A
 // member that has all of that, and more perhaps, needs no entry.
 type MemberNews struct {
 	Peer    PeerID
@@ -83,7 +85,7 @@ func (s *Session) isNews(m Member, refresh int64, vectors bool) bool {
 	case !known, m.Evicted > told.evicted, m.Heard >= told.heard+refresh, m.Direct != told.direct:
 		return true
 	}
-	return vectors && told.vv != crdt.VectorHash(m.VV.Meet(s.told))
+	return vectors && told.vv != crdt.VectorHash(m.Firm.Meet(s.told))
 }
 
 // nextMembers tells some of what waits.
@@ -99,7 +101,7 @@ func (s *Session) nextMembers() Message {
 			s.gossip.told = make(map[PeerID]memberTold)
 		}
 		s.gossip.told[member.Peer] = memberTold{
-			heard: member.Heard, evicted: member.Evicted, direct: member.Direct, vv: crdt.VectorHash(member.VV.Meet(s.told)),
+			heard: member.Heard, evicted: member.Evicted, direct: member.Direct, vv: crdt.VectorHash(member.Firm.Meet(s.told)),
 		}
 	}
 	s.gossip.tell = s.gossip.tell[n:]
@@ -110,15 +112,15 @@ func (s *Session) nextMembers() Message {
 func (s *Session) newsOf(m Member) MemberNews {
 	news := MemberNews{Peer: m.Peer, Heard: m.Heard, Evicted: m.Evicted, Direct: m.Direct}
 	var lacks []crdt.Dot
-	for d := range s.told.Beyond(m.VV).All() {
-		lacks = append(lacks, crdt.Dot{Replica: d.Replica, Time: m.VV.Get(d.Replica)})
+	for d := range s.told.Beyond(m.Firm).All() {
+		lacks = append(lacks, crdt.Dot{Replica: d.Replica, Time: m.Firm.Get(d.Replica)})
 	}
-	if len(lacks) <= MaxMemberDots && len(lacks) <= m.VV.Len() {
+	if len(lacks) <= MaxMemberDots && len(lacks) <= m.Firm.Len() {
 		news.Dots = lacks
 		return news
 	}
 	news.Whole = true
-	for d := range m.VV.Meet(s.told).All() {
+	for d := range m.Firm.Meet(s.told).All() {
 		if len(news.Dots) == MaxMemberDots {
 			break
 		}
@@ -141,8 +143,9 @@ func (s *Session) receiveMembers(m *Members) Step {
 		} else {
 			delete(s.gossip.elsewhere, news.Peer)
 		}
+		vv := s.vectorOf(news)
 		list = append(list, Member{
-			Peer: news.Peer, VV: s.vectorOf(news), Heard: news.Heard, Evicted: news.Evicted, Direct: news.Direct,
+			Peer: news.Peer, VV: vv, Firm: vv, Heard: news.Heard, Evicted: news.Evicted, Direct: news.Direct,
 		})
 	}
 	return Step{Members: list}
@@ -152,12 +155,5 @@ func (s *Session) vectorOf(news MemberNews) crdt.VersionVector {
 	if news.Whole {
 		return crdt.NewVersionVector(news.Dots...)
 	}
-	vv := s.acked.Clone()
-	for _, d := range news.Dots {
-		if vv.Get(d.Replica) > d.Time {
-			vv.Remove(d.Replica)
-			vv.Advance(d)
-		}
-	}
-	return vv
+	return Firm(s.acked.Clone(), news.Dots)
 }

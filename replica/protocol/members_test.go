@@ -36,6 +36,9 @@ func meetings(t *testing.T, a, b crdt.VersionVector) (*Session, *Session) {
 // tell returns what b learns of the members that a is given.
 func tell(t *testing.T, a, b *Session, vectors bool, members ...Member) []Member {
 	t.Helper()
+	for i := range members {
+		members[i].Firm = members[i].VV
+	}
 	a.TellMembers(members, 1000, vectors)
 	var learned []Member
 	for {
@@ -120,7 +123,7 @@ func TestMessageOfMembersIsBounded(t *testing.T) {
 	}
 	a := NewSession(State{VV: own})
 	a.told = own
-	if news := a.newsOf(Member{VV: half}); !news.Whole || len(news.Dots) != MaxMemberDots {
+	if news := a.newsOf(Member{VV: half, Firm: half}); !news.Whole || len(news.Dots) != MaxMemberDots {
 		t.Errorf("it has %d entries", len(news.Dots))
 	} else if vv := a.vectorOf(news); !vv.LessOrEqual(half) {
 		t.Error("it says more than is known")
@@ -150,13 +153,13 @@ func TestRoster(t *testing.T) {
 	expect("alone", now, own)
 	r.Meet(p, now)
 	expect("with one that has said nothing", now, crdt.VersionVector{})
-	r.Acknowledge(p, vectorOf(10, 20))
+	r.Acknowledge(p, vectorOf(10, 20), vectorOf(10, 20))
 	expect("with one that is level", now, own)
-	r.Learn([]Member{{Peer: q, VV: vectorOf(10, 15), Heard: now.UnixMilli()}, {Peer: self}}, now)
+	r.Learn([]Member{{Peer: q, VV: vectorOf(10, 15), Firm: vectorOf(10, 15), Heard: now.UnixMilli()}, {Peer: self}}, now)
 	expect("with one that is known from another", now, vectorOf(10, 15))
-	r.Acknowledge(p, vectorOf(8)) // as after restoring a backup
+	r.Acknowledge(p, vectorOf(8), vectorOf(8)) // as after restoring a backup
 	expect("with one that holds less than before, by its own word", now, vectorOf(8))
-	r.Learn([]Member{{Peer: p, VV: vectorOf(10, 20), Heard: now.UnixMilli()}}, now)
+	r.Learn([]Member{{Peer: p, VV: vectorOf(10, 20), Firm: vectorOf(10, 20), Heard: now.UnixMilli()}}, now)
 	expect("others know less of one that is here than it does", now, vectorOf(8))
 	r.Leave(p, now)
 	expect("with one that has just left", now.Add(day), vectorOf(8))

@@ -21,14 +21,19 @@ type Vectors struct {
 	// Ahead is what of the sender's horizon lies beyond VV: together they cover every dot that its state names. So who
 	// wrote a transaction learns for sure that a peer has nothing of it. Most often it is empty.
 	Ahead crdt.VersionVector
+	// Open has each replica in Ahead, sorted, with what the sender holds of it whole: see Firm. The time may be zero.
+	Open []crdt.Dot
 }
 
 // Delta carries the writes of one replica. See crdt.Delta.
 type Delta struct{ crdt.Delta }
 
 // Ack says that the sender now holds more, durably: the entries of its version vector that rose since it
-// last told them, in a Vectors, an Ack, or by sending the Delta itself.
-type Ack struct{ VV crdt.VersionVector }
+// last told them, in a Vectors, an Ack, or by sending the Delta itself; and those at which what it holds whole changed.
+type Ack struct {
+	VV   crdt.VersionVector
+	Open []crdt.Dot // of the replicas in VV those at which the sender is open, as in Vectors
+}
 
 // Level is sent when the sender knows of nothing that the receiver lacks: the digest of the sender's live state
 // and the hash of its version vector (see crdt.VectorHash). Digests are compared only where both sides are closed and have equal vectors.
@@ -60,6 +65,9 @@ const (
 	RefusedKnown
 	// RefusedPermission: the sender may only read the space. It ends the session.
 	RefusedPermission
+	// RefusedOpen: the encoder had pruned more of the origin than the receiver holds whole. From says up to where that is. The sender
+	// starts again from the receiver's acknowledged vector, with a delta of somebody who pruned less, or by a snapshot.
+	RefusedOpen
 )
 
 func (c RefusalCode) String() string {
@@ -78,11 +86,14 @@ func (c RefusalCode) String() string {
 		return "known"
 	case RefusedPermission:
 		return "no right to write"
+	case RefusedOpen:
+		return "more forgotten than is here"
 	}
 	return fmt.Sprintf("code %d", uint8(c))
 }
 
-// Refusal tells the peer that its Delta (Origin, From, To) was not merged, and why. Text is for people.
+// Refusal tells the peer that its Delta (Origin, From, To) was not merged, and why. From means something else in a RefusedOpen. Text is
+// for people.
 type Refusal struct {
 	Code   RefusalCode
 	Origin crdt.ReplicaID

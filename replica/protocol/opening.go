@@ -16,6 +16,7 @@ type opening struct {
 	ours       crdt.VersionVector // what the session is opened with
 	stable     crdt.VersionVector
 	ahead      crdt.VersionVector
+	open       []crdt.Dot
 	exchange   *vectorExchange // nil if there is nothing to find out, nor to tell
 }
 
@@ -38,7 +39,10 @@ func (s *Session) fix() {
 		return
 	}
 	s.isFixed = true
-	s.ours, s.stable, s.ahead = s.local.VV, s.local.Stable, s.local.Ahead
+	s.ours, s.stable, s.ahead, s.open = s.local.VV, s.local.Stable, s.local.Ahead, s.local.Open
+	for _, d := range s.open {
+		s.firmness.told[d.Replica] = d.Time
+	}
 	s.told = s.ours.Clone()
 	clear(s.unacked)
 }
@@ -49,9 +53,9 @@ func (s *Session) introduce() Message {
 	s.fix()
 	s.introduced = true
 	if s.tellsWhole() {
-		return &Vectors{Self: s.local.Self, VV: s.ours, Stable: s.stable, Ahead: s.ahead}
+		return &Vectors{Self: s.local.Self, VV: s.ours, Stable: s.stable, Ahead: s.ahead, Open: s.open}
 	}
-	return &Opening{Self: s.local.Self, VV: Summarize(s.ours), Stable: Summarize(s.stable), Ahead: s.ahead}
+	return &Opening{Self: s.local.Self, VV: Summarize(s.ours), Stable: Summarize(s.stable), Ahead: s.ahead, Open: s.open}
 }
 
 var errOpenedTwice = errors.New("the vectors that open a session came twice")
@@ -63,6 +67,7 @@ func (s *Session) receiveVectors(m *Vectors) (Step, error) {
 	s.fix()
 	s.heard = true
 	s.peer = *m
+	s.hearOpen(m.Open)
 	if !s.tellsWhole() && !m.VV.Equal(s.ours) { // the peer has a summary of ours: it needs the rest
 		s.exchange = newVectorExchange(s.ours, VectorSummary{}, s.leaf)
 		s.exchange.answer(Place{})
@@ -76,7 +81,8 @@ func (s *Session) receiveOpening(m *Opening) (Step, error) {
 	}
 	s.fix()
 	s.heard = true
-	s.peer = Vectors{Self: m.Self, Ahead: m.Ahead}
+	s.peer = Vectors{Self: m.Self, Ahead: m.Ahead, Open: m.Open}
+	s.hearOpen(m.Open)
 	if m.Stable == Summarize(s.stable) {
 		s.peer.Stable = s.stable
 	}

@@ -10,7 +10,7 @@ import (
 // piecewiseLog gives each transaction, one a unit of time, by itself.
 type piecewiseLog struct{ noSnapshots }
 
-func (piecewiseLog) Delta(r crdt.ReplicaID, from, _ hlc.Time) (*Delta, error) {
+func (piecewiseLog) Delta(r crdt.ReplicaID, from, _, _ hlc.Time) (*Delta, error) {
 	return delta(r, from, from+1), nil
 }
 

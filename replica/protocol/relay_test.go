@@ -18,7 +18,7 @@ func relayer(t *testing.T) (s *Session, local State) {
 	s = opened(t, local, Vectors{})
 	expect(t, drain(t, s), "delta a (0, 1]")
 	receive(t, s, &Refusal{Code: RefusedKnown, Origin: replicaA, From: 0, To: 1})
-	receive(t, s, &Ack{vector(dot(replicaA, 1))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 1))})
 	drain(t, s)
 	s.Tick(begin)
 	return s, local
@@ -39,7 +39,7 @@ func TestRelayIsSentAtOnceAsLongAsNobodyElseIsKnownToBringIt(t *testing.T) {
 	expect(t, drain(t, s), "ack {a:1}")
 	s.Tick(begin + trialDelay)
 	expect(t, drain(t, s), "delta a (0, 1]")
-	receive(t, s, &Ack{vector(dot(replicaA, 1))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 1))})
 	for at := hlc.Time(2); at <= 4; at++ {
 		advanceTo(s, &local, replicaA, at)
 		expect(t, drain(t, s), show(delta(replicaA, at-1, at)))
@@ -53,7 +53,7 @@ func TestOriginThatThePeerHasBeforeItIsRelayedComesFromElsewhere(t *testing.T) {
 	drain(t, s)
 	advanceTo(s, &local, replicaA, 2)
 	expect(t, drain(t, s), "ack {a:2}")
-	receive(t, s, &Ack{vector(dot(replicaA, 1))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 1))})
 	s.Tick(begin + trialDelay)
 	expect(t, drain(t, s))
 	s.Tick(begin + relayPatience)
@@ -65,7 +65,7 @@ func TestWhatThePeerGetsFromElsewhereIsNotRelayed(t *testing.T) {
 	for at := hlc.Time(2); at <= 5; at++ {
 		advanceTo(s, &local, replicaA, at)
 		expect(t, drain(t, s))
-		receive(t, s, &Ack{vector(dot(replicaA, at))})
+		receive(t, s, &Ack{VV: vector(dot(replicaA, at))})
 	}
 	if _, ok := s.Due(); !ok {
 		t.Fatal("the acknowledgement is forgotten")
@@ -92,7 +92,7 @@ func TestPatienceEndsAndThenRelaysGoOutAtOnceAgain(t *testing.T) {
 	expect(t, drain(t, s), "delta a (1, 2]")
 	advanceTo(s, &local, replicaA, 3)
 	expect(t, drain(t, s), "ack {a:3}") // the delta was a trial, and is not answered yet
-	receive(t, s, &Ack{vector(dot(replicaA, 2))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 2))})
 	expect(t, drain(t, s), "delta a (2, 3]")
 	advanceTo(s, &local, replicaA, 4)
 	expect(t, drain(t, s), "delta a (3, 4]")
@@ -112,7 +112,7 @@ func TestTrialIsASingleDeltaUntilItIsAnswered(t *testing.T) {
 			t.Fatalf("sent %s, want %s", got, want)
 		}
 	}
-	receive(t, s, &Ack{vector(dot(replicaA, 1))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 1))})
 	for at := hlc.Time(1); at < 9; at++ {
 		if got, want := nextPiece(t, s), show(delta(replicaA, at, at+1)); got != want {
 			t.Fatalf("sent %s, want %s", got, want)
@@ -125,7 +125,7 @@ func TestPatienceBeginsAnewWithEachStepOfThePeer(t *testing.T) {
 	advanceTo(s, &local, replicaA, 9)
 	expect(t, drain(t, s))
 	s.Tick(begin + relayPatience - 1)
-	receive(t, s, &Ack{vector(dot(replicaA, 5))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 5))})
 	s.Tick(begin + relayPatience)
 	expect(t, drain(t, s), "ack {a:9}")
 	s.Tick(begin + 2*relayPatience - 1)
@@ -148,7 +148,7 @@ func TestPatienceGrowsWhereItWasTooShort(t *testing.T) {
 		now = s.relay.now
 		drain(t, s)
 		receive(t, s, &Refusal{Code: RefusedKnown, Origin: replicaA, From: at - 1, To: at})
-		receive(t, s, &Ack{vector(dot(replicaA, at))})
+		receive(t, s, &Ack{VV: vector(dot(replicaA, at))})
 	}
 }
 
@@ -160,7 +160,7 @@ func TestDeltaOfThePeerSaysThatItHasASource(t *testing.T) {
 	receive(t, s, delta(replicaA, 0, 1)) // it crossed ours
 	advanceTo(s, &local, replicaA, 2)
 	expect(t, drain(t, s), "ack {a:2}") // the peer waits for the word on what it sent
-	receive(t, s, &Ack{vector(dot(replicaA, 2))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 2))})
 	expect(t, drain(t, s), "level")
 }
 

@@ -24,7 +24,7 @@ import (
 // digests begins another.
 //
 // Fingerprints leave out what is observed at or below the join of the two stable vectors, for one side may have pruned it. Each
-// stable vector must be at or below the other's vv: a replica below the other's has not seen removals that were pruned there, and
+// stable vector must be at or below what the other holds whole (see Firm): a replica below the other's has not seen removals that were pruned there, and
 // would bring back what was removed. Such a one needs a snapshot.
 
 // And that must hold of the very states that cells are read from and merged into, while both go on. A side reads cells only where
@@ -36,7 +36,7 @@ import (
 type RepairJob struct {
 	Round  uint64
 	Stable crdt.VersionVector // what fingerprints leave out
-	// Theirs is what the peer held, at least, when it read the cells to merge; or what it has acknowledged.
+	// Theirs is what the peer held whole, at least, when it read the cells to merge; or what it has acknowledged.
 	Theirs crdt.VersionVector
 	claims uint64 // that were sent before
 	served bool   // of a repair that the peer began
@@ -151,7 +151,7 @@ func (s *Session) RepairJob() *RepairJob {
 	if job != nil {
 		job.claims = s.claims
 		if job.Merge == nil {
-			job.Theirs = s.acked.Clone()
+			job.Theirs = s.FirmVector().Clone()
 		}
 	}
 	return job
@@ -233,7 +233,7 @@ func (s *Session) receiveRepairOpen(m *RepairOpen) {
 		s.served = v
 		return
 	}
-	if !m.Stable.LessOrEqual(s.local.VV) {
+	if !s.local.holdsFirmly(m.Stable) {
 		v.out = &RangeAnswer{Round: m.Round, Refused: true, Text: "this replica is below the other's stable vector: it needs a snapshot"}
 		s.served = v
 		return
@@ -289,7 +289,7 @@ func (s *Session) receiveRangeAnswer(m *RangeAnswer) error {
 		s.endOwn(fmt.Errorf("the peer refused: %.200s", m.Text))
 	case o.isOver(): // given up
 	case !o.opened:
-		if !m.Stable.LessOrEqual(s.local.VV) {
+		if !s.local.holdsFirmly(m.Stable) {
 			o.giveUp(errors.New("this replica is below the peer's stable vector: it needs a snapshot"))
 			return nil
 		}
@@ -400,7 +400,7 @@ func (s *Session) receiveRangeCells(m *RangeCells) error {
 			v.out = &RangeAnswer{Round: m.Round, Refused: true, Text: staleCells}
 			return nil
 		}
-		v.job = &RepairJob{Round: m.Round, Stable: v.stable, Theirs: s.acked.Clone(), served: true, Merge: m}
+		v.job = &RepairJob{Round: m.Round, Stable: v.stable, Theirs: s.FirmVector().Clone(), served: true, Merge: m}
 	}
 	return nil
 }
@@ -426,6 +426,6 @@ func (s *Session) receiveReply(m *RangeCells) error {
 	}
 	o.small = append(o.small, remainder(o.spans, m.Spans)...)
 	o.spans = nil
-	o.job = &RepairJob{Round: o.round, Stable: o.stable, Theirs: s.acked.Clone(), Merge: m}
+	o.job = &RepairJob{Round: o.round, Stable: o.stable, Theirs: s.FirmVector().Clone(), Merge: m}
 	return nil
 }

@@ -100,15 +100,21 @@ func (r *Roster) Leave(p PeerID, now time.Time) {
 	r.changed(p)
 }
 
-// Acknowledge sets what p holds durably, by its own word.
-func (r *Roster) Acknowledge(p PeerID, vv crdt.VersionVector) {
+// Acknowledge sets what p holds durably, by its own word, and what of that it holds whole.
+func (r *Roster) Acknowledge(p PeerID, vv, firm crdt.VersionVector) {
 	if p == r.self {
 		return
 	}
-	if k := r.member(p); !k.VV.Equal(vv) {
-		k.VV = vv.Clone()
-		r.changed(p)
+	k := r.member(p)
+	if k.VV.Equal(vv) && k.Firm.Equal(firm) {
+		return
 	}
+	k.VV = vv.Clone()
+	k.Firm = k.VV
+	if !firm.Equal(vv) {
+		k.Firm = firm.Clone()
+	}
+	r.changed(p)
 }
 
 // Learn joins what a peer told. Times in the future are those of a clock that is ahead, and count as now.
@@ -127,13 +133,17 @@ func (r *Roster) Learn(list []Member, now time.Time) {
 			k.Evicted = evicted
 			r.changed(m.Peer)
 		}
-		if k.sessions == 0 && !m.VV.LessOrEqual(k.VV) {
-			vv := k.VV.Clone()
-			vv.Join(m.VV)
-			k.VV = vv
+		if k.sessions == 0 && !(m.VV.LessOrEqual(k.VV) && m.Firm.LessOrEqual(k.Firm)) {
+			k.VV, k.Firm = joined(k.VV, m.VV), joined(k.Firm, m.Firm)
 			r.changed(m.Peer)
 		}
 	}
+}
+
+func joined(a, b crdt.VersionVector) crdt.VersionVector {
+	all := a.Clone()
+	all.Join(b)
+	return all
 }
 
 // Evict lets p count no longer, until it is heard of again.
@@ -163,15 +173,15 @@ func (k *known) counts(now time.Time, maxOffline time.Duration) bool {
 	return k.Heard > k.Evicted && now.UnixMilli()-k.Heard <= maxOffline.Milliseconds()
 }
 
-// Stable returns what this node and all members that count hold durably: the greatest vector that stable may rise to without
+// Stable returns what this node, at firm, and all members that count hold durably and whole: the greatest vector that stable may rise to without
 // costing any of them a snapshot.
-func (r *Roster) Stable(own crdt.VersionVector, now time.Time, maxOffline time.Duration) crdt.VersionVector {
-	stable := own
+func (r *Roster) Stable(firm crdt.VersionVector, now time.Time, maxOffline time.Duration) crdt.VersionVector {
+	stable := firm
 	for _, k := range r.members {
 		if !k.counts(now, maxOffline) {
 			continue
 		}
-		stable = stable.Meet(k.VV)
+		stable = stable.Meet(k.Firm)
 	}
 	return stable
 }

@@ -20,6 +20,8 @@ type State struct {
 	Closed bool // horizon <= VV
 	// Ahead is what of the horizon lies beyond VV: writes that may show in part.
 	Ahead crdt.VersionVector
+	// Open are the replicas in Ahead, sorted, with what is held of them whole: see Firm.
+	Open []crdt.Dot
 	// Rejoining: a snapshot is being merged, and VV does not say yet what it brings.
 	Rejoining bool
 }
@@ -32,9 +34,9 @@ var ErrUnreadable = errors.New("something stored cannot be read")
 type Source interface {
 	// Delta returns a delta of origin that begins at from or before it and ends after from, at most at to. It may end
 	// earlier, so that frames stay small, but never within a transaction. It may be one that was made for
-	// another peer, or received from one. ErrWait keeps the origin back until Resume. The error is ErrPruned if the log is not whole any more from there on: stable has
-	// risen, and the session is about to be told.
-	Delta(origin crdt.ReplicaID, from, to hlc.Time) (*Delta, error)
+	// another peer, or received from one, if its Stable is at most at pruned. ErrWait keeps the origin back until Resume. The error is
+	// ErrPruned if stable lies beyond pruned, which is at or before from: it has risen, and the session is about to be told.
+	Delta(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*Delta, error)
 	SnapshotSource
 }
 
@@ -54,7 +56,7 @@ type Step struct {
 	// LostWrites: the peer holds more of our present ReplicaID than we do, so our store went back in time. Draw a fresh
 	// ReplicaID before the next write.
 	LostWrites bool
-	// Acked: AckedVector has risen.
+	// Acked: AckedVector has risen, or FirmVector has changed.
 	Acked bool
 	// Refused is what the peer would not merge, for the log and the status.
 	Refused *Refusal
@@ -93,10 +95,11 @@ type Session struct {
 
 	opening // how the session is opened
 	repairs
-	met   bool               // the peer's vector is known
-	told  crdt.VersionVector // what the peer knows that we hold
-	acked crdt.VersionVector // what the peer said that it holds durably
-	sent  crdt.VersionVector // acked, and what was sent in this session
+	firmness firmness
+	met      bool               // the peer's vector is known
+	told     crdt.VersionVector // what the peer knows that we hold
+	acked    crdt.VersionVector // what the peer said that it holds durably
+	sent     crdt.VersionVector // acked, and what was sent in this session
 
 	refusals []*Refusal                  // to send; one an origin, at most maxRefusals
 	unacked  map[crdt.ReplicaID]struct{} // entries of local.VV that the peer may not know of
@@ -130,6 +133,8 @@ func NewSession(local State) *Session {
 		compare: true,
 		opening: opening{whole: wholeVector, leaf: leafEntries},
 		relay:   newRelays(),
+
+		firmness: newFirmness(),
 	}
 }
 
@@ -151,7 +156,7 @@ func (s *Session) Receive(m Message) (Step, error) {
 	case *Delta:
 		return s.receiveDelta(m), s.checkAcked()
 	case *Ack:
-		return s.receiveAck(m.VV), s.checkAcked()
+		return s.receiveAck(m), s.checkAcked()
 	case *Level:
 		return s.receiveLevel(m), nil
 	case *Refusal:
@@ -199,7 +204,18 @@ func (s *Session) checkAcked() error {
 	return nil
 }
 
-func (s *Session) receiveAck(vv crdt.VersionVector) Step {
+func (s *Session) receiveAck(m *Ack) Step {
+	firm := false
+	for d := range m.VV.All() {
+		firm = s.hearFirm(d, m.Open) || firm
+	}
+	step := s.acknowledged(m.VV)
+	step.Acked = step.Acked || firm
+	return step
+}
+
+// acknowledged notes what the peer holds.
+func (s *Session) acknowledged(vv crdt.VersionVector) Step {
 	risen := vv.Beyond(s.acked)
 	s.acked.Join(risen)
 	for d := range risen.All() {
@@ -247,12 +263,15 @@ func (s *Session) receiveRefusal(m *Refusal) Step {
 		s.sent.Remove(m.Origin)
 		s.sent.Advance(crdt.Dot{Replica: m.Origin, Time: s.acked.Get(m.Origin)})
 	}
+	if m.Code == RefusedOpen && s.local.VV.Get(m.Origin) > 0 { // else it cannot have been sent
+		s.firmness.peer[m.Origin] = m.From
+	}
 	if m.Code == RefusedClock && s.local.VV.Get(m.Origin) > 0 { // else it cannot have been sent
 		s.held[m.Origin] = struct{}{}
 		delete(s.behind, m.Origin)
 	}
 	s.markBehind(m.Origin)
-	return Step{Refused: m}
+	return Step{Refused: m, Acked: m.Code == RefusedOpen}
 }
 
 func (s *Session) markBehind(r crdt.ReplicaID) {
@@ -271,12 +290,15 @@ func (s *Session) lacks(r crdt.ReplicaID) bool {
 // Refuse tells the peer that its delta was not merged. Of several refusals of one origin that wait to be sent one will do: the
 // peer goes back to what is acknowledged, and if one of them is for the clock, it also waits.
 func (s *Session) Refuse(d *Delta, code RefusalCode, text string) {
-	refusal := &Refusal{
+	s.refuse(&Refusal{
 		Code: code, Origin: d.Origin, From: d.From, To: d.To,
 		Text: text[:min(len(text), MaxRefusalText)],
-	}
+	})
+}
+
+func (s *Session) refuse(refusal *Refusal) {
 	for i, r := range s.refusals {
-		if r.Origin == d.Origin {
+		if r.Origin == refusal.Origin {
 			if r.Code != RefusedClock {
 				s.refusals[i] = refusal
 			}
@@ -301,11 +323,20 @@ func (s *Session) RetryHeld() {
 // Advance tells the session that more of its own replica is durable: the new state, and the entries of the
 // vector that rose.
 func (s *Session) Advance(local State, risen []crdt.Dot) {
-	s.servable = s.servable && local.Stable.LessOrEqual(s.sent)
+	s.servable = s.servable && s.isFirmAt(local.Stable)
+	moved := !slices.Equal(s.local.Open, local.Open)
 	s.local = local
 	for _, d := range risen {
 		s.unacked[d.Replica] = struct{}{}
 		s.markBehind(d.Replica)
+	}
+	if !moved {
+		return
+	}
+	for r := range s.firmness.told { // what is held whole rises without more being held when a snapshot is through
+		if s.owesFirm(r) {
+			s.unacked[r] = struct{}{}
+		}
 	}
 }
 
@@ -397,6 +428,9 @@ func (s *Session) nextAck() Message {
 	var risen []crdt.Dot
 	waits := false
 	for r := range s.unacked {
+		if s.local.VV.Get(r) < s.told.Get(r) { // a snapshot that is newer told of it
+			continue
+		}
 		if _, soon := s.behind[r]; soon && served && !s.muted {
 			continue
 		}
@@ -407,27 +441,27 @@ func (s *Session) nextAck() Message {
 		d := crdt.Dot{Replica: r, Time: s.local.VV.Get(r)}
 		delete(s.unacked, r)
 		s.noteTold(r)
-		if s.told.Advance(d) {
+		if s.told.Advance(d) || s.owesFirm(r) {
 			risen = append(risen, d)
 		}
 	}
 	s.relay.acksWait = s.relay.acksWait && waits
-	if len(risen) == 0 {
-		return nil
+	if ack := s.acknowledge(risen); ack != nil {
+		return ack
 	}
-	return &Ack{VV: crdt.NewVersionVector(risen...)}
+	return nil
 }
 
-// canServe reports whether the peer can be served by deltas: it has all that is stable here. If not, what it lacks is forgotten in
+// canServe reports whether the peer can be served by deltas: it has all that is stable here, whole. If not, what it lacks is forgotten in
 // part, and a snapshot brings it.
 func (s *Session) canServe() bool {
-	s.servable = s.servable || s.local.Stable.LessOrEqual(s.sent)
+	s.servable = s.servable || s.isFirmAt(s.local.Stable)
 	return s.servable
 }
 
 // nextDelta looks at sent, not at acked: what is under way comes before the delta does, in order, and if it is refused, so is
-// what follows of its origin, and sent goes back. The delta alone needs less: that stable was at or below its beginning when
-// it was made, which Source sees to.
+// what follows of its origin, and sent goes back. The delta alone needs less: that its encoder's stable vector was, at its origin, at or
+// below what the peer holds whole of that, which Source sees to and the peer checks.
 func (s *Session) nextDelta(src Source) (Message, error) {
 	if !s.met || s.muted || len(s.behind) == 0 || !s.canServe() {
 		return nil, nil
@@ -439,7 +473,10 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 			delete(s.behind, r)
 			continue
 		}
-		d, err := src.Delta(r, from, to)
+		if ack := s.ackBefore(r); ack != nil {
+			return ack, nil
+		}
+		d, err := src.Delta(r, from, to, s.servesUpTo(r, from))
 		switch {
 		case errors.Is(err, ErrPruned):
 			return nil, nil
@@ -455,6 +492,9 @@ func (s *Session) nextDelta(src Source) (Message, error) {
 		}
 		if d.Origin != r || d.From > from || d.To <= from || d.To > to {
 			return nil, fmt.Errorf("the log of %s gave (%s, %s] of %s where something of (%s, %s] was asked for", r, d.From, d.To, d.Origin, from, to)
+		}
+		if d.Stable > s.servesUpTo(r, from) {
+			return nil, fmt.Errorf("the log of %s gave a delta pruned up to %s, and the peer has up to %s whole", r, d.Stable, s.servesUpTo(r, from))
 		}
 		s.last = r
 		end := crdt.Dot{Replica: r, Time: d.To}

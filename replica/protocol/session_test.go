@@ -27,7 +27,7 @@ func delta(r crdt.ReplicaID, from, to hlc.Time) *Delta {
 // wholeLog gives what is asked for in one delta.
 type wholeLog struct{ noSnapshots }
 
-func (wholeLog) Delta(r crdt.ReplicaID, from, to hlc.Time) (*Delta, error) {
+func (wholeLog) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error) {
 	return delta(r, from, to), nil
 }
 
@@ -40,7 +40,9 @@ func (noSnapshots) Piece() (*SnapshotPiece, error)                 { return nil,
 // sourceFunc gives what the function returns.
 type sourceFunc func(r crdt.ReplicaID, from, to hlc.Time) (*Delta, error)
 
-func (f sourceFunc) Delta(r crdt.ReplicaID, from, to hlc.Time) (*Delta, error) { return f(r, from, to) }
+func (f sourceFunc) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error) {
+	return f(r, from, to)
+}
 
 func (sourceFunc) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, nil }
 func (sourceFunc) Piece() (*SnapshotPiece, error)                 { return nil, nil }
@@ -206,7 +208,7 @@ func TestNothingIsServedToAPeerBelowStable(t *testing.T) {
 	local := State{VV: vector(dot(replicaA, 3)), Stable: vector(dot(replicaA, 2))}
 	s := opened(t, local, Vectors{VV: vector(dot(replicaA, 1))})
 	expect(t, drain(t, s), "offer {a:2}")
-	receive(t, s, &Ack{vector(dot(replicaA, 2))}) // it got that from elsewhere
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 2))}) // it got that from elsewhere
 	s.Advance(local, []crdt.Dot{dot(replicaA, 3)})
 	expect(t, drain(t, s), "delta a (2, 3]")
 }
@@ -227,7 +229,7 @@ func TestSentDeltaNeedsNoAck(t *testing.T) {
 	expect(t, drain(t, s), "level")
 	s.Advance(State{VV: vector(dot(replicaA, 1))}, []crdt.Dot{dot(replicaA, 1)})
 	expect(t, drain(t, s), "delta a (0, 1]")
-	receive(t, s, &Ack{vector(dot(replicaA, 1))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 1))})
 	expect(t, drain(t, s))
 }
 
@@ -381,7 +383,7 @@ func TestLevelIsNotSaidWhileThePeerLacksSomething(t *testing.T) {
 	if s.IsLevel() {
 		t.Error("level before the peer has acknowledged")
 	}
-	receive(t, s, &Ack{vector(dot(replicaA, 3))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 3))})
 	expect(t, drain(t, s), "level")
 }
 
@@ -408,7 +410,7 @@ func TestPeersVectorsDoNotChangeWithTheSession(t *testing.T) {
 	s := NewSession(State{VV: vector(dot(replicaA, 3))})
 	receive(t, s, peer)
 	drain(t, s)
-	receive(t, s, &Ack{vector(dot(replicaA, 3))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 3))})
 	if got := showVector(peer.VV); got != "{a:1}" {
 		t.Errorf("the message that came became %s", got)
 	}

@@ -74,7 +74,10 @@ func (s *Session) receiveRequest(m *SnapshotRequest) {
 
 // receiveBegin: what the peer serves a snapshot of it holds durably, so it also acknowledges.
 func (s *Session) receiveBegin(m *SnapshotBegin) Step {
-	step := s.receiveAck(m.VV)
+	if len(openOf(m, s.acked, s.firmness.peer)) > 0 {
+		s.servable = false
+	}
+	step := s.acknowledged(m.VV)
 	if !s.snap.fetching || s.snap.ask != nil || m.Round != 0 && s.snap.known.taken(m) == nil { // an answer to a former request
 		return step
 	}
@@ -149,6 +152,9 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	m.State = s.snap.state
 	s.snap.until = s.snap.request.Known.taken(m).End()
 	s.snap.request, s.snap.serving = nil, true
+	for _, r := range openOf(m, s.told, s.firmness.told) {
+		s.unacked[r] = struct{}{}
+	}
 	s.told.Join(m.VV)
 	return m, nil
 }
@@ -166,7 +172,7 @@ func (s *Session) needsOffer() bool {
 	if !s.met || s.muted || s.local.Rejoining || s.snap.unreadable || s.canServe() {
 		return false
 	}
-	return s.snap.offered == nil || s.snap.offered.Stable.LessOrEqual(s.acked)
+	return s.snap.offered == nil || s.snap.offered.Stable.LessOrEqual(s.FirmVector())
 }
 
 // Candidate says of a session what matters for choosing from whose peer a snapshot is taken.
@@ -186,11 +192,11 @@ func (s *Session) OfferedStable() crdt.VersionVector {
 	return s.snap.offer.Stable
 }
 
-// Candidate describes this session. vv is what the replica holds by now, durably or not.
-func (s *Session) Candidate(peer PeerID, vv crdt.VersionVector) Candidate {
+// Candidate describes this session. firm is what the replica holds whole by now, durably or not.
+func (s *Session) Candidate(peer PeerID, firm crdt.VersionVector) Candidate {
 	return Candidate{
 		Peer: peer, Met: s.met, Fetching: s.snap.fetching, Declines: s.snap.declined,
-		Offers: s.snap.offer != nil && !s.snap.declined && !s.snap.offer.Stable.LessOrEqual(vv),
+		Offers: s.snap.offer != nil && !s.snap.declined && !s.snap.offer.Stable.LessOrEqual(firm),
 	}
 }
 

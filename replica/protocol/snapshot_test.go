@@ -15,7 +15,7 @@ type pieces struct {
 	from Position
 }
 
-func (p *pieces) Delta(r crdt.ReplicaID, from, to hlc.Time) (*Delta, error) {
+func (p *pieces) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error) {
 	return delta(r, from, to), nil
 }
 
@@ -61,7 +61,7 @@ func TestSnapshotIsOfferedAskedForAndSent(t *testing.T) {
 	expect(t, said(t, s, src)) // it waits
 	src.busy = false
 	expect(t, said(t, s, src), "begin 1 from {f } at {a:9}", "piece of 1 from {f } to {m }", "piece of 1 from {m } to { }")
-	receive(t, s, &Ack{vector(dot(replicaA, 9))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 9))})
 	s.Advance(State{VV: vector(dot(replicaA, 10)), Stable: local.Stable}, []crdt.Dot{dot(replicaA, 10)})
 	expect(t, said(t, s, src), "delta a (9, 10]")
 }
@@ -73,7 +73,7 @@ func TestSnapshotIsOfferedAgainWhenMoreIsForgotten(t *testing.T) {
 	local.Stable = vector(dot(replicaA, 8))
 	s.Advance(local, nil)
 	expect(t, said(t, s, &pieces{})) // it has not had the first yet
-	receive(t, s, &Ack{vector(dot(replicaA, 5))})
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 5))})
 	expect(t, said(t, s, &pieces{}), "offer {a:8}")
 }
 

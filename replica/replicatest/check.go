@@ -84,8 +84,9 @@ func (o *oracle) describe(cell int, live []int) string {
 func (r *replica) checkVectors() {
 	s, o := r.node.sim, r.node.sim.oracles[r.space]
 	vv := r.state.VV()
-	if !r.state.Stable().LessOrEqual(vv) || !vv.LessOrEqual(r.state.Horizon()) {
-		s.failf("node %d: stable %s, vv %s and horizon %s are out of order", r.node.index, r.state.Stable(), vv, r.state.Horizon())
+	firm := r.state.Firm()
+	if !r.state.Stable().LessOrEqual(firm) || !firm.LessOrEqual(vv) || !vv.LessOrEqual(r.state.Horizon()) {
+		s.failf("node %d: stable %s, firm %s, vv %s and horizon %s are out of order", r.node.index, r.state.Stable(), firm, vv, r.state.Horizon())
 	}
 	if !r.state.IsClosed() {
 		s.counts[OpenStates]++
@@ -138,11 +139,16 @@ func (s *simulation) checkSent(e *end, m protocol.Message) {
 	}
 }
 
-// checkAckedBy: what a peer is thought to hold is no more than what it holds durably.
+// checkAckedBy: what a peer is thought to hold, and to hold whole, is no more than what it holds durably. Which of two messages came first
+// decides what is thought to be whole, so a stream that swaps them may break that; who merges a delta looks for himself.
 func (s *simulation) checkAckedBy(e *end) {
 	if acked, ever := e.session.AckedVector(), e.peer.replica.ever; !acked.LessOrEqual(ever) {
 		s.failf("node %d thinks that node %d holds %s, which never had more than %s on disk",
 			e.replica.node.index, e.peer.replica.node.index, acked, ever)
+	}
+	if whole, firm := e.session.FirmVector(), e.peer.replica.firm; s.plan.distortion == 0 && !whole.LessOrEqual(firm) {
+		s.failf("node %d thinks that node %d holds all of %s, which never had more of it on disk than %s",
+			e.replica.node.index, e.peer.replica.node.index, whole, firm)
 	}
 }
 

@@ -101,15 +101,15 @@ func (s *simulation) sourceOf(e *end) protocol.Source {
 type guard struct{ source }
 
 // Delta implements protocol.Source.
-func (g guard) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
+func (g guard) Delta(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*protocol.Delta, error) {
 	r, peer := g.replica, g.peer.replica.node.peer
 	s := r.node.sim
 	limit := s.limitFor(r.node)
 	if g.isFree() {
-		return r.Delta(origin, from, to)
+		return r.Delta(origin, from, to, pruned)
 	}
 	for i := len(r.live) - 1; i >= 0; i-- {
-		if d := r.live[i]; d.Origin == origin && d.From <= from && d.To > from && d.To <= to && s.received[d] != 0 && s.received[d] <= limit {
+		if d := r.live[i]; d.Origin == origin && d.From <= from && d.To > from && d.To <= to && d.Stable <= pruned && s.received[d] != 0 && s.received[d] <= limit {
 			s.counts[RelayedWhileHolding]++
 			return d, nil
 		}
@@ -120,7 +120,7 @@ func (g guard) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta,
 	}
 	defer snap.Close()
 	a := docstore.Admission{Limit: limit, Own: r.durable.owned.MayTell(peer)}
-	built, named, verdict, err := docstore.BuildAdmitted(snap, spaceNumber(r.space), origin, from, to, &a)
+	built, named, verdict, err := docstore.BuildAdmitted(snap, spaceNumber(r.space), origin, from, to, pruned, &a)
 	switch {
 	case err != nil:
 		return nil, r.unreadable(err)
@@ -507,6 +507,7 @@ func (s *simulation) reissuePart(r *replica, holds []docstore.Hold, next map[crd
 	}
 	s.rename(r, holds, res)
 	r.ever.Join(r.state.VV())
+	r.firm.Join(r.state.Firm())
 	if s.plan.crashes && s.holding.IntN(20) == 0 {
 		return false, errCrashed
 	}

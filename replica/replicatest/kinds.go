@@ -71,6 +71,7 @@ const (
 	FramesReordered      //
 	StaleDeltas          // a delta of another or an earlier session
 	GapsRefused          //
+	OpenRefused          // a delta that says too little where its receiver is open
 	ClockRefused         //
 	HeldRetried          // origins sent again after their clock was refused
 	SessionsEnded        // by an error that a lost or repeated frame explains
@@ -183,6 +184,7 @@ var kindNames = [numKinds]string{
 	FramesReordered:      "frames reordered",
 	StaleDeltas:          "stale deltas",
 	GapsRefused:          "gaps refused",
+	OpenRefused:          "deltas that forgot too much",
 	ClockRefused:         "clock refused",
 	HeldRetried:          "held retried",
 	SessionsEnded:        "sessions ended",

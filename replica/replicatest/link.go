@@ -194,7 +194,7 @@ func (s *simulation) do(e *end, step protocol.Step) {
 		n.doubtIdentity()
 	}
 	if step.Acked {
-		e.replica.members.Acknowledge(e.peer.replica.node.peer, e.session.AckedVector())
+		e.replica.members.Acknowledge(e.peer.replica.node.peer, e.session.AckedVector(), e.session.FirmVector())
 	}
 	if step.Members != nil {
 		s.learnMembers(e, step.Members)
@@ -239,6 +239,8 @@ func (s *simulation) noteMerge(n *node, m docstore.Merged, err error) {
 		s.counts[KnownDeltas]++
 	case errors.Is(err, docstore.ErrGap):
 		s.counts[GapsRefused]++
+	case errors.As(err, new(*docstore.OpenError)):
+		s.counts[OpenRefused]++
 	case errors.As(err, new(*hlc.DriftError)):
 		s.counts[ClockRefused]++
 	default:
@@ -247,6 +249,11 @@ func (s *simulation) noteMerge(n *node, m docstore.Merged, err error) {
 }
 
 func (s *simulation) refuse(e *end, d *protocol.Delta, err error) {
+	var open *docstore.OpenError
+	if errors.As(err, &open) {
+		e.session.RefuseOpen(d, open.Firm, err.Error())
+		return
+	}
 	code := protocol.RefusedClock
 	if errors.Is(err, docstore.ErrGap) {
 		code = protocol.RefusedGap

@@ -65,7 +65,7 @@ func (r *replica) evict() {
 
 // stableByMembers returns what all members that count hold, as far as the replica knows.
 func (r *replica) stableByMembers() crdt.VersionVector {
-	return r.members.Stable(r.durable.VV, r.node.wall(), r.node.sim.plan.maxOffline)
+	return r.members.Stable(r.durable.firm(), r.node.wall(), r.node.sim.plan.maxOffline)
 }
 
 // checkMembers: no member is thought to hold more than it ever had on disk. A stream that loses or swaps messages may break that,
@@ -79,6 +79,9 @@ func (r *replica) checkMembers() {
 		m, _ := r.members.Get(n.peer)
 		if ever := n.replicas[r.space].ever; !m.VV.LessOrEqual(ever) {
 			s.failf("node %d thinks that node %d holds %s, which never had more than %s on disk", r.node.index, n.index, m.VV, ever)
+		}
+		if firm := n.replicas[r.space].firm; !m.Firm.LessOrEqual(firm) {
+			s.failf("node %d thinks that node %d holds all of %s, which never had more of it on disk than %s", r.node.index, n.index, m.Firm, firm)
 		}
 	}
 }

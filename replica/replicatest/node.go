@@ -43,6 +43,7 @@ type replica struct {
 	state   *docstore.Space
 	durable durableState
 	ever    crdt.VersionVector // everything that was ever durable here, also before a backup was restored
+	firm    crdt.VersionVector // the same of what was held whole
 	live    []*protocol.Delta  // oldest first
 	members *protocol.Roster
 
@@ -151,11 +152,14 @@ func (r *replica) snapshotState() durableState {
 	return durableState{
 		State: protocol.State{
 			Self: r.node.self, VV: r.state.VV().Clone(), Stable: r.state.Stable().Clone(),
-			Digest: r.state.Digest(), Closed: r.state.IsClosed(), Ahead: r.state.Horizon().Beyond(r.state.VV()), Rejoining: r.state.Rejoining() != nil,
+			Digest: r.state.Digest(), Closed: r.state.IsClosed(), Ahead: r.state.Horizon().Beyond(r.state.VV()), Open: r.state.OpenEntries(),
+			Rejoining: r.state.Rejoining() != nil,
 		},
 		horizon: r.state.Horizon().Clone(), owned: r.state.Owned(), ownedVersion: r.state.OwnedVersion(),
 	}
 }
+
+func (d *durableState) firm() crdt.VersionVector { return protocol.Firm(d.VV, d.Open) }
 
 // overlay opens a view of the newest state.
 func (n *node) overlay() *docstore.Overlay {
@@ -297,6 +301,7 @@ func (n *node) commit() bool {
 			r.disk.set(k.cell, k.inclusion)
 		}
 		r.ever.Join(g.states[r.space].VV)
+		r.firm.Join(g.states[r.space].firm())
 	}
 	return true
 }
@@ -361,11 +366,11 @@ func (r *replica) addLive(d *protocol.Delta) {
 }
 
 // Delta implements protocol.Source.
-func (r *replica) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
+func (r *replica) Delta(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*protocol.Delta, error) {
 	s := r.node.sim
 	for i := len(r.live) - 1; i >= 0; i-- {
 		d := r.live[i]
-		if d.Origin == origin && d.From <= from && d.To > from && d.To <= to {
+		if d.Origin == origin && d.From <= from && d.To > from && d.To <= to && d.Stable <= pruned {
 			s.counts[RelayedDeltas]++
 			return d, nil
 		}
@@ -375,7 +380,7 @@ func (r *replica) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Del
 		return nil, err
 	}
 	defer snap.Close()
-	built, err := docstore.Build(snap, spaceNumber(r.space), origin, from, s.shorten(r, origin, from, to))
+	built, err := docstore.Build(snap, spaceNumber(r.space), origin, from, s.shorten(r, origin, from, to), pruned)
 	if err != nil {
 		return nil, r.unreadable(err)
 	}

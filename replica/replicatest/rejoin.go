@@ -83,8 +83,8 @@ func (st *stream) close() {
 // source implements protocol.Source for one end of a session.
 type source struct{ *end }
 
-func (f source) Delta(origin crdt.ReplicaID, from, to hlc.Time) (*protocol.Delta, error) {
-	return f.replica.Delta(origin, from, to)
+func (f source) Delta(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*protocol.Delta, error) {
+	return f.replica.Delta(origin, from, to, pruned)
 }
 
 func (f source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
@@ -138,7 +138,7 @@ func (s *simulation) chooseSource(r *replica) bool {
 	}
 	lost := s.settles || s.rejoin.IntN(5) == 0
 	for _, e := range ends {
-		c := e.session.Candidate(e.peer.replica.node.peer, r.state.VV())
+		c := e.session.Candidate(e.peer.replica.node.peer, r.state.Firm())
 		candidates = append(candidates, c)
 		lost = lost && c.Peer != source
 	}

@@ -14,7 +14,9 @@ type Stability struct {
 	AgeMS   int64      `json:"age_ms"`  // how long ago the oldest change was written that not all members are known to have
 	Waiting int64      `json:"waiting"` // log entries that are stable and not pruned yet
 	HeldBy  []HeldBack `json:"held_by"`
-	Members []Member   `json:"members"`
+	// OpenSince is when the oldest change was written of which a part may be missing here.
+	OpenSince *time.Time `json:"open_since,omitempty"`
+	Members   []Member   `json:"members"`
 }
 
 // HeldBack names a member that pruning waits for.
@@ -35,7 +37,7 @@ type Member struct {
 }
 
 func stabilityOf(s replica.Stability) Stability {
-	out := Stability{AgeMS: s.Age.Milliseconds(), Waiting: s.Waiting, HeldBy: []HeldBack{}, Members: []Member{}}
+	out := Stability{AgeMS: s.Age.Milliseconds(), Waiting: s.Waiting, HeldBy: []HeldBack{}, OpenSince: timeOrNil(s.OpenSince), Members: []Member{}}
 	for _, h := range s.HeldBack {
 		out.HeldBy = append(out.HeldBy, HeldBack{Peer: h.Peer.String(), Connected: h.Connected, Heard: h.Heard.UTC(), Since: h.Since.UTC()})
 	}
