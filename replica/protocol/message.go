@@ -87,7 +87,7 @@ func (c RefusalCode) String() string {
 	case RefusedPermission:
 		return "no right to write"
 	case RefusedOpen:
-		return "more forgotten than is here"
+		return "open"
 	}
 	return fmt.Sprintf("code %d", uint8(c))
 }
