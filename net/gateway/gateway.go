@@ -150,8 +150,9 @@ func New(cfg Config) (*Gateway, error) {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.handler.ServeHTTP(w, r) }
 
 var (
-	errGoingAway  = errors.New("the node is shutting down")
-	errRestarting = errors.New("the node is restarting")
+	errClosing    = &Problem{Status: http.StatusServiceUnavailable, Code: CodeBusy, Detail: "the node is shutting down", RetryAfter: 2 * time.Second}
+	errGoingAway  = fmt.Errorf("the node goes away: %w", errClosing)
+	errRestarting = fmt.Errorf("the node is about to come back: %w", errClosing)
 )
 
 // Close ends all sessions, telling their clients that the node goes away, and returns when they have ended. What is asked

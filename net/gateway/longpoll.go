@@ -119,10 +119,7 @@ func (p *poll) wait(ctx context.Context, most time.Duration) error {
 	for {
 		b, err := p.sub.next(ctx, p.limit)
 		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return err
+			return p.g.whyEnded(ctx, err)
 		}
 		p.batch = b
 		// That it is level is no news to one who waits; that its cursor has moved, or that it begins anew, is.

@@ -214,6 +214,7 @@ type message struct {
 	Level      bool                `json:"level"`
 	Reset      bool                `json:"reset"`
 	Replicated []message           `json:"replicated"`
+	Ticket     string              `json:"ticket"`
 }
 
 type transactionResult struct {

@@ -171,7 +171,7 @@ func (s *eventStream) serve(ctx context.Context, gr Grant, sub *subscription, wa
 			err = s.sendBatch(ctx, sub, wakener)
 		}
 		if err != nil {
-			return err
+			return s.g.whyEnded(ctx, err)
 		}
 	}
 }
@@ -205,9 +205,6 @@ func (s *eventStream) sendBatch(ctx context.Context, sub *subscription, wakener 
 
 // sayWhy tells a reader that is still there why the stream ends.
 func (s *eventStream) sayWhy(err error) {
-	if errors.Is(err, errGoingAway) || errors.Is(err, errRestarting) {
-		err = errClosing
-	}
 	if errors.Is(err, context.Canceled) {
 		return // it has gone
 	}

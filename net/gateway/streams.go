@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica"
@@ -29,8 +28,6 @@ func (g *Gateway) node() string { return fmt.Sprintf("%016x", g.cfg.Replica.Feed
 // nodeHeader tells it with every answer of the channels.
 const nodeHeader = "Anabranch-Node"
 
-var errClosing = &Problem{Status: http.StatusServiceUnavailable, Code: CodeBusy, Detail: "the node is shutting down", RetryAfter: 2 * time.Second}
-
 // enter counts a connection in, which Close waits for. It reports false once the gateway is closing.
 func (g *Gateway) enter() (leave func(), ok bool) {
 	g.mu.Lock()
@@ -40,6 +37,16 @@ func (g *Gateway) enter() (leave func(), ok bool) {
 	}
 	g.live.Add(1)
 	return g.live.Done, true
+}
+
+// whyEnded returns what ended a channel that failed with err: the end of its context, or of the gateway, if it was one of those.
+func (g *Gateway) whyEnded(ctx context.Context, err error) error {
+	for _, c := range []context.Context{ctx, g.ctx} {
+		if c.Err() != nil {
+			return context.Cause(c)
+		}
+	}
+	return err
 }
 
 // wakener is a signal that is not lost and does not pile up.

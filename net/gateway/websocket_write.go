@@ -38,7 +38,7 @@ func (s *webSocket) finish(why error) {
 	if c.problem != nil {
 		_ = s.conn.Write(ctx, websocket.MessageText, append(appendError([]byte(`{"type":"error",`), c.problem), '}'))
 	}
-	_ = s.conn.Close(c.code, c.reason) // whether or not the client answers, this is the end
+	s.conn.Close(c.code, c.reason) // whether or not the client answers, this is the end
 }
 
 func (s *webSocket) writeWhileOpen() error {
@@ -212,8 +212,8 @@ func (s *webSocket) writeSubscription(sub *wsSubscription) (said bool, err error
 
 // endSubscription tells why a subscription is over. The session goes on.
 func (s *webSocket) endSubscription(sub *wsSubscription, why error) error {
-	if s.ctx.Err() != nil {
-		return context.Cause(s.ctx)
+	if ended := s.g.whyEnded(s.ctx, nil); ended != nil {
+		return ended
 	}
 	s.mu.Lock()
 	sub.ended = true
