@@ -174,12 +174,12 @@ func (s *subscription) next(ctx context.Context, most int) (batch, error) {
 			if err := s.catchUp(ctx, &b); err != nil {
 				return b, err
 			}
-			if len(b.items) > 0 || b.reset != "" {
+			if b.full() {
 				break
 			}
-		}
-		if s.feed != nil {
-			continue // the ring has run away meanwhile
+			if s.feed != nil {
+				continue // the ring has run away meanwhile
+			}
 		}
 		ok, err := s.h.take(s, &b)
 		if err != nil {
