@@ -50,13 +50,21 @@ func received(all []*replica.Replica) (bytes uint64) {
 // the least: what the receiver of the same writes gets when there are two nodes, for each writer and each receiver.
 func TestDuplicateTrafficOfAMesh(t *testing.T) {
 	const nodes, writes = 10, 60
-	for name, apart := range map[string]bool{"as fast as they come": false, "one after the other": true} {
+	for _, c := range []struct {
+		name  string
+		bytes int // of each document
+		apart bool
+	}{
+		{"as fast as they come", 1000, false},
+		{"one after the other", 1000, true},
+		{"small ones, one after the other", 400, true},
+	} {
 		// In a bubble, so that a busy machine takes nobody's patience: there, time passes on the way of the packets only.
 		synctest.Test(t, func(t *testing.T) {
-			least := nodes * (nodes - 1) * trafficOf(t, 2, 1, writes, apart)
-			got := trafficOf(t, nodes, nodes, writes, apart)
+			least := nodes * (nodes - 1) * trafficOf(t, 2, 1, writes, c.bytes, c.apart)
+			got := trafficOf(t, nodes, nodes, writes, c.bytes, c.apart)
 			ratio := float64(got) / float64(least)
-			t.Logf("%s: %d nodes that write %d documents each received %d bytes, %.3f times the least", name, nodes, writes, got, ratio)
+			t.Logf("%s: %d nodes that write %d documents each received %d bytes, %.3f times the least", c.name, nodes, writes, got, ratio)
 			if ratio > 1.3 {
 				t.Errorf("they received %.3f times the least", ratio)
 			}
@@ -65,7 +73,7 @@ func TestDuplicateTrafficOfAMesh(t *testing.T) {
 }
 
 // trafficOf returns the bytes received in a full mesh, once it is connected, while some of its nodes write for the first time.
-func trafficOf(t *testing.T, nodes, writers, writes int, apart bool) uint64 {
+func trafficOf(t *testing.T, nodes, writers, writes, bytes int, apart bool) uint64 {
 	all, spaces := fullMesh(t, nodes)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -74,7 +82,7 @@ func trafficOf(t *testing.T, nodes, writers, writes int, apart bool) uint64 {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for w := range writes {
 		for i, s := range spaces[:writers] {
-			rc := set(t, s, fmt.Sprintf("%d/%d", i, w), "text", text(rng, 1000))
+			rc := set(t, s, fmt.Sprintf("%d/%d", i, w), "text", text(rng, bytes))
 			if !apart && w > 0 {
 				continue
 			}

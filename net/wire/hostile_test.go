@@ -145,6 +145,19 @@ func TestBadFrames(t *testing.T) {
 		{"open with one replica twice", frameOf(TypeAck, arr(2), dots(), dots(1, 1, 1, 2)), ErrOrder},
 		{"open of half an entry", frameOf(TypeVectors, arr(5), u(1), dots(), dots(), dots(), bin(make([]byte, 8)...)), ErrTruncated},
 		{"open with too many entries", frameOf(TypeAck, arr(2), dots(), bin(make([]byte, dotBytes*(MaxVectorEntries+1))...)), ErrTooLarge},
+		{"others without a newest", frameOf(TypeAck, arr(3), dots(), dots(), bin(0, 0, 0, 0, 0, 0, 0, 2, 1)), ErrValue},
+		{"others beside two", frameOf(TypeAck, arr(3), dots(1, 9, 2, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 3, 1)), ErrValue},
+		{"others that are no bytes", frameOf(TypeAck, arr(3), dots(1, 9), dots(), u(1)), ErrKind},
+		{"others: half a replica", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 2)), ErrTruncated},
+		{"others: half an age", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 2, 0x80)), ErrTruncated},
+		{"others: an age with a needless byte", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 2, 0x81, 0)), ErrValue},
+		{"others: an age over 64 bits", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2)), ErrValue},
+		{"others: older than time", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 2, 9)), ErrValue},
+		{"others: replica 0", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 0, 1)), ErrValue},
+		{"others: the newest again", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 1, 1)), ErrOrder},
+		{"others: one twice", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1)), ErrOrder},
+		{"others: as new, and a smaller replica", frameOf(TypeAck, arr(3), dots(2, 9), dots(), bin(0, 0, 0, 0, 0, 0, 0, 1, 0)), ErrOrder},
+		{"others: too many", frameOf(TypeAck, arr(3), dots(1, 9), dots(), bin(make([]byte, maxOtherBytes*MaxVectorEntries)...)), ErrTooLarge},
 		{"vector with too many entries", frameOf(TypeAck, arr(1), bin(make([]byte, dotBytes*(MaxVectorEntries+1))...)), ErrTooLarge},
 
 		{"delta of no replica", frameOf(TypeDelta, arr(6), u(0), u(1), u(1), u(0), dots(), arr(0)), ErrValue},
@@ -289,7 +302,7 @@ func TestBadSpaceOpen(t *testing.T) {
 func TestNewerMinorVersion(t *testing.T) {
 	extra := [][]byte{{0xc0}, {0xcb, 1, 2, 3, 4, 5, 6, 7, 8}, {0x81, 0xa1, 'k', 0x93, 1, 2, 3}, {0xd8, 1, 15: 0, 16: 0, 17: 0}, {0xc7, 2, 9, 8, 7}}
 	last := map[Type][][]byte{ // elements that are left out when they say nothing
-		TypeVectors: {3: dots(), 4: dots()}, TypeOpening: {5: dots(), 6: dots()}, TypeAck: {1: dots()},
+		TypeVectors: {3: dots(), 4: dots()}, TypeOpening: {5: dots(), 6: dots()}, TypeAck: {1: dots(), 2: bin()},
 		TypeSnapshotRequest: {3: u(0), 4: dots(), 5: bin(), 6: arr(0)}, TypeSnapshotBegin: {8: u(0)}, TypeSnapshotPiece: {8: bin()},
 	}
 	for _, s := range samples() {

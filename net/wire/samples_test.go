@@ -77,6 +77,9 @@ func samples() []sample {
 		{"packed", packedSample()},
 		{"delta-empty", &protocol.Delta{Delta: crdt.Delta{Origin: bob, From: 5, To: 5}}},
 		{"ack", &protocol.Ack{VV: sampleVector()}},
+		{"ack-several", &protocol.Ack{VV: crdt.NewVersionVector(
+			crdt.Dot{Replica: bob, Time: at(1_790_000_000_000, 0)}, crdt.Dot{Replica: 0xc0c0, Time: at(1_790_000_000_001, 3)}, crdt.Dot{Replica: alice, Time: at(1_790_000_000_001, 3)},
+		)}},
 		{"ack-open", &protocol.Ack{VV: sampleVector(), Open: []crdt.Dot{{Replica: bob}}}},
 		{"level", &protocol.Level{VectorHash: [16]byte{1, 2, 15: 16}, Digest: crdt.Digest{Hi: 3, Lo: 4}, Closed: true}},
 		{"refusal", &protocol.Refusal{Code: protocol.RefusedClock, Origin: bob, From: 1, To: at(1_790_000_000_000, 3), Text: "the clock of 0b0b is 3 h ahead"}},

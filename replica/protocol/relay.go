@@ -29,7 +29,7 @@ const (
 	trialDelay = 25 * time.Millisecond
 	// ackPatience is how long an acknowledgement waits for others to go with, if nobody waits for it: the peer is no source of these
 	// writes, and will not send them within relayPatience.
-	ackPatience = 50 * time.Millisecond
+	ackPatience = 100 * time.Millisecond
 	// maxJudged bounds the origins of which something is known. One beyond it is relayed at once, which costs bytes only.
 	maxJudged = 4096
 )
