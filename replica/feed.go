@@ -57,8 +57,8 @@ func (f *Feed) checkVector(snap store.Snapshot) error {
 	if f.has == nil {
 		return nil
 	}
-	stable, err := docstore.Stable(snap, f.s.number)
-	if err == nil && (!stable.LessOrEqual(*f.has) || f.s.durableNow().Rejoining) {
+	unnamed, err := docstore.Unnamed(snap, f.s.number)
+	if err == nil && (!unnamed.LessOrEqual(*f.has) || f.s.durableNow().Rejoining) {
 		err = fmt.Errorf("%w: what the vector lacks may be forgotten here already", ErrCursor)
 	}
 	return err

@@ -203,22 +203,47 @@ func (s *Space) Watch(ctx context.Context, since Cursor) iter.Seq2[Change, error
 			return
 		}
 		defer f.Close()
-		for {
-			changes, err := f.batch(ctx)
-			for _, c := range changes {
-				if !yield(c, nil) {
-					return
-				}
-			}
-			if err == nil && f.level {
-				err = f.Wait(ctx)
-			}
-			if err != nil {
-				yield(Change{}, err)
+		f.watch(ctx, yield)
+	}
+}
+
+// WatchVector is Watch for a reader that has what vv covers, by whichever node's word (Checkpoint). See FeedVector.
+func (s *Space) WatchVector(ctx context.Context, vv crdt.VersionVector) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		f, err := s.FeedVector(vv, nil)
+		if err != nil {
+			yield(Change{}, err)
+			return
+		}
+		defer f.Close()
+		f.watch(ctx, yield)
+	}
+}
+
+// watch yields what changes until there is an error, or the reader has enough.
+func (f *Feed) watch(ctx context.Context, yield func(Change, error) bool) {
+	for {
+		changes, err := f.batch(ctx)
+		for _, c := range changes {
+			if !yield(c, nil) {
 				return
 			}
 		}
+		if err == nil && f.level {
+			err = f.Wait(ctx)
+		}
+		if err != nil {
+			yield(Change{}, err)
+			return
+		}
 	}
+}
+
+// Checkpoint returns a place in the feed, and the vector that a reader has who has read the feed up to there, for FeedVector at
+// any other node. It reports false while there is none: the replica takes a snapshot, or shows parts of transactions that have not arrived.
+func (s *Space) Checkpoint() (Cursor, crdt.VersionVector, bool) {
+	d := s.durableNow()
+	return Cursor{s.r.feed, d.arrival}, d.VV.Clone(), d.Closed && !d.Rejoining
 }
 
 // batch reads at most watchBatch changes.

@@ -140,10 +140,16 @@ func Floor(r store.Snapshot, space uint32) (uint64, error) {
 	return s.floor, err
 }
 
-// Stable returns Space.Stable as a snapshot has it. Cost: linear in the vector.
-func Stable(r store.Snapshot, space uint32) (crdt.VersionVector, error) {
+// Unnamed returns a vector of all dots whose effects may show in a snapshot although no cell names them: those that are stable, and
+// what a snapshot of a peer has brought, or brings, which may be pruned there. Cost: linear in the vector.
+func Unnamed(r store.Snapshot, space uint32) (crdt.VersionVector, error) {
 	s := &Space{number: space}
 	err := s.loadVectors(r)
+	if err != nil {
+		return s.stable, err
+	}
+	hidden, err := hiddenIn(r, space)
+	s.stable.Join(hidden)
 	return s.stable, err
 }
 
