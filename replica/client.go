@@ -210,7 +210,7 @@ func (s *Space) applyClient(t *ClientTransaction) (clientOutcome, error) {
 	}
 	if w.Ops, err = checkClientOps(t.Ops); err == nil {
 		r.identify()
-		w.Self, w.Stamp = r.self, clampStamp(t.At, now, rec.Stamp, w.Time)
+		w.Self, w.Stamp = r.self, rec.StampAt(clientTime(t.At), now, w.Time)
 		var delta *crdt.Delta
 		if delta, err = s.commitClient(&w); err == nil {
 			rec.Stamp = max(rec.Stamp, w.Stamp)
@@ -247,15 +247,11 @@ func (s *Space) noteClient(delta *crdt.Delta) crdt.Dot {
 	return dot
 }
 
-// clampStamp returns the stamp of a client's transaction: when it was made by the client's clock, but not after now by this node's, and not
-// before an earlier one. So a client whose clock is wrong shows nobody's writes for longer than its own are new, and its later
-// transactions win over its earlier ones. dot is the time of the transaction itself.
-func clampStamp(at time.Time, now, last, dot hlc.Time) hlc.Time {
-	stamp := now
-	if !at.IsZero() {
-		stamp = min(hlc.FromWall(at), now)
+func clientTime(at time.Time) hlc.Time {
+	if at.IsZero() {
+		return 0
 	}
-	return max(1, min(max(stamp, last), dot))
+	return max(1, hlc.FromWall(at))
 }
 
 // recall returns what is known of a client, and the outcome of t if that is settled. It is called with r.mu held.

@@ -69,6 +69,17 @@ func (c *ClientRecord) Settle(seq uint64, dot crdt.Dot, r *ClientRejection, stab
 	c.Given.Advance(dot)
 }
 
+// StampAt returns the stamp of the client's next transaction: when it was made by the client's clock, but not after now by the node's, and
+// not before its earlier ones. So a client whose clock is ahead hides nobody's writes for longer than its own are new, and its later
+// transactions win over its earlier ones. at is zero if that is not known; dot is the time of the transaction itself.
+func (c *ClientRecord) StampAt(at, now, dot hlc.Time) hlc.Time {
+	stamp := min(at, now)
+	if at == 0 {
+		stamp = now
+	}
+	return max(1, min(max(stamp, c.Stamp), dot))
+}
+
 // Forget drops the rejections of transactions before floor.
 func (c *ClientRecord) Forget(floor uint64) {
 	n, _ := slices.BinarySearchFunc(c.Rejected, floor, func(r ClientRejection, seq uint64) int { return cmp.Compare(r.Seq, seq) })

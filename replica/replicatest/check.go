@@ -59,8 +59,7 @@ func (r *replica) checkCell(id int, cell crdt.Cell) {
 			break
 		}
 		must = slices.DeleteFunc(slices.Clone(must), func(k int) bool { return k == i })
-		t := o.txs[i]
-		same = same && t.stamp == e.Stamp && t.author == e.Author && o.valueOf(id, i) == e.Value
+		same = same && o.entryOf(id, i) == e
 	}
 	if !same || len(must) > 0 {
 		if s.failure == nil && s.trace != nil {
@@ -289,8 +288,8 @@ func (o *oracle) resolve(id int, live []int) (crdt.Value, bool) {
 			counters++
 			sum += v.Int()
 		}
-		a, b := o.txs[i], o.txs[best]
-		if a.stamp > b.stamp || a.stamp == b.stamp && (a.author > b.author || a.author == b.author && a.dot.Compare(b.dot) > 0) {
+		a, b := o.entryOf(id, i), o.entryOf(id, best)
+		if a.Stamp > b.Stamp || a.Stamp == b.Stamp && (a.Author > b.Author || a.Author == b.Author && a.Dot.Compare(b.Dot) > 0) {
 			best = i
 		}
 	}

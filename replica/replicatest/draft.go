@@ -15,6 +15,9 @@ type draft struct {
 	actual func(cell int) []int // what is live; asked where the account of what the author knows is vague
 	self   crdt.ReplicaID
 	views  map[int]*view
+
+	isCounted bool // an increment of a client is in it
+	isWrong   bool // what its client has not seen goes, because self wrote it
 }
 
 // view is one cell in a draft.
@@ -23,6 +26,7 @@ type view struct {
 	killed []int // of these, removed or replaced by it
 	writes bool  // it has an entry of its own
 	value  crdt.Value
+	event  crdt.Event // stamp and author of that, where they are not the transaction's
 }
 
 func newDraft(o *oracle, seen knowledge, self crdt.ReplicaID, actual func(int) []int) *draft {
@@ -120,7 +124,7 @@ func (d *draft) effects() []effect {
 	var effects []effect
 	for c, v := range d.views {
 		if len(v.killed) > 0 || v.writes {
-			effects = append(effects, effect{cell: c, kills: v.killed, writes: v.writes, value: v.value})
+			effects = append(effects, effect{cell: c, kills: v.killed, writes: v.writes, value: v.value, event: v.event})
 		}
 	}
 	slices.SortFunc(effects, func(a, b effect) int { return a.cell - b.cell })

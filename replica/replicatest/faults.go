@@ -191,6 +191,7 @@ func (s *simulation) stop(n *node) {
 		if g == nil {
 			continue
 		}
+		g.isLost = true
 		for i, t := range g.txs {
 			g.oracle[i].vanish(t)
 		}
@@ -258,6 +259,7 @@ func (s *simulation) restore(n *node) {
 		before[i] = s.onDisk(r)
 	}
 	s.stop(n)
+	n.wasRestored = true
 	n.store = b.store.Clone()
 	for i, r := range n.replicas {
 		r.disk = append(knowledge(nil), b.disk[i]...)
@@ -323,6 +325,7 @@ func (s *simulation) noteLost(r *replica, before crdt.VersionVector) {
 		} else if t.node == r.node.index {
 			s.counts[WritesRegained]++ // checkQuiet makes sure of it
 		}
+		t.rolledBack = t.rolledBack || t.node == r.node.index
 	}
 }
 

@@ -166,7 +166,7 @@ func (r *replica) note(peer protocol.PeerID, limit hlc.Time) {
 	span := hlc.FromUnixMilli(n.sim.holding.Int64N(600_000))
 	r.state.Hand(n.group.batch, peer, func(id crdt.ReplicaID) hlc.Time {
 		t := r.state.VV().Get(id)
-		if t <= limit && id == n.self {
+		if t <= limit && id.IsLaneOf(n.self) {
 			return t + span
 		}
 		return min(t, limit)
@@ -490,7 +490,7 @@ func (s *simulation) reissuePart(r *replica, holds []docstore.Hold, next map[crd
 	defer snap.Close()
 	group := newGroup(len(n.replicas))
 	b := group.batch
-	if id, ok := next[n.self]; ok && first && n.self != 0 {
+	if id, given := docstore.AfterReissue(n.self, next); given && first {
 		n.self = id
 		docstore.PutIdentity(b, docstore.Identity{Replica: n.self, Anchor: fmt.Sprint(n.anchor)})
 	}
@@ -563,6 +563,17 @@ func (o *oracle) rename(t *tx, dot crdt.Dot, named bool) {
 		o.byDot[dot] = t.index
 	}
 	t.former = append(t.former, old)
+	for i := range t.effects {
+		if ev := &t.effects[i].event; ev.Author != 0 {
+			if ev.Author == old.Replica && ev.Stamp == old.Time {
+				ev.Stamp = dot.Time
+			}
+			if ev.Author == old.Replica {
+				ev.Author = dot.Replica
+			}
+			ev.Stamp = min(ev.Stamp, dot.Time)
+		}
+	}
 	if t.author == old.Replica && t.stamp == old.Time {
 		t.stamp = dot.Time
 	}

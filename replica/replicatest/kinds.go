@@ -12,6 +12,9 @@ const (
 	Transactions
 	EmptyTransactions    // changed nothing, so took no dot
 	ReissuedWrites       // stamp and author of somebody else
+	ClientTransactions   // of clients that are not replicas, made at their homes
+	ClientReads          //
+	LanesTaken           // of these transactions, by another ID than the home's first
 	LargeDocuments       // written beyond what one record holds
 	Merges               // deltas that brought something
 	PartialMerges        // of a delta that is more than one commit takes
@@ -61,6 +64,11 @@ const (
 	DocumentsRepaired    // changed by a repair
 	DocumentsRebuilt     // made anew, because they could not be read
 	LinksUp              // from here on: what goes wrong
+	ClientDuplicates     // transactions of clients that come again
+	ClientAcksLost       // or what was to be acknowledged
+	ClientsAcknowledged  //
+	ClientsMoved         // to another home
+	HomesBehind          // the client has read what is not there
 	LinksBroken          // with nothing under way
 	BrokenWithFrames     // with frames under way
 	Partitions           //
@@ -130,6 +138,14 @@ var kindNames = [numKinds]string{
 	Transactions:         "transactions",
 	EmptyTransactions:    "empty transactions",
 	ReissuedWrites:       "re-issued writes",
+	ClientTransactions:   "client transactions",
+	ClientReads:          "client reads",
+	LanesTaken:           "lanes taken",
+	ClientDuplicates:     "client duplicates",
+	ClientAcksLost:       "client acks lost",
+	ClientsAcknowledged:  "clients acknowledged",
+	ClientsMoved:         "clients moved",
+	HomesBehind:          "homes behind",
 	LargeDocuments:       "large documents",
 	Merges:               "merges",
 	PartialMerges:        "partial merges",

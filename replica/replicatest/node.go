@@ -3,6 +3,7 @@ package replicatest
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -34,6 +35,8 @@ type node struct {
 	// poisoned are the ReplicaIDs that a backup was restored under: writing under one of them destroys data.
 	poisoned map[crdt.ReplicaID]bool
 	backups  []*backup
+
+	wasRestored bool // from a backup, at some time
 }
 
 // replica is one space of a node.
@@ -69,16 +72,24 @@ type group struct {
 	states []durableState
 	txs    []*tx
 	oracle []*oracle // of each of txs
+	isDone bool      // it is durable
+	isLost bool      // it never will be
 }
 
 type groupPart struct {
 	local    []*crdt.Delta
-	written  []known // the cells of local, as they were when each was committed
+	written  []written // the cells of local, as they were when each was committed
 	received []*protocol.Delta
 	partial  bool // a part of a delta is in it, the end of which is not
 	risen    crdt.VersionVector
 	known    []known // what became known, in order
 	forgets  bool    // stable rose
+}
+
+// written is a cell of a local transaction of one ReplicaID.
+type written struct {
+	origin crdt.ReplicaID
+	known
 }
 
 func newGroup(spaces int) *group {
@@ -293,6 +304,7 @@ func (n *node) commit() bool {
 		return false
 	}
 	n.inFlight = nil
+	g.isDone = true
 	for _, t := range g.txs {
 		t.status = durable
 	}
@@ -335,24 +347,24 @@ func (r *replica) combine(part *groupPart) *protocol.Delta {
 	if len(deltas) == 0 {
 		return nil
 	}
-	// A fresh ReplicaID may have been drawn between two transactions of one group.
+	// A fresh ReplicaID may have been drawn between two transactions of one group, and lanes take turns. Of the others peers are told
+	// from the log.
 	last := deltas[len(deltas)-1]
-	first := len(deltas) - 1
-	for first > 0 && deltas[first-1].Origin == last.Origin {
-		first--
-	}
-	if len(deltas)-first > 1 {
+	deltas = slices.DeleteFunc(slices.Clone(deltas), func(d *crdt.Delta) bool { return d.Origin != last.Origin })
+	if len(deltas) > 1 {
 		r.node.sim.counts[CombinedDeltas]++
 	}
-	joined, err := docstore.Combine(deltas[first:])
+	joined, err := docstore.Combine(deltas)
 	if err != nil {
 		r.node.sim.failf("node %d: combine: %v", r.node.index, err)
 		return nil
 	}
 	d := &protocol.Delta{Delta: *joined}
 	var written knowledge
-	for _, k := range part.written {
-		written.set(k.cell, k.inclusion)
+	for _, w := range part.written {
+		if w.origin == d.Origin {
+			written.set(w.cell, w.inclusion)
+		}
 	}
 	r.node.sim.load(r, d, written)
 	return d

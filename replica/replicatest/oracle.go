@@ -40,6 +40,10 @@ type tx struct {
 	node    int
 	effects []effect
 	status  txStatus
+
+	of         *client // that it was made for; nil for a replica's own
+	seq        uint64  // its number of it
+	rolledBack bool    // its node was put back to before it
 }
 
 type txStatus uint8
@@ -56,6 +60,7 @@ type effect struct {
 	kills  []int // the transactions whose entries it removed or replaced, having seen them
 	writes bool
 	value  crdt.Value
+	event  crdt.Event // stamp and author of what it writes, where they are not the transaction's; no dot
 }
 
 type touch struct {

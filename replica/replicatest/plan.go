@@ -33,6 +33,7 @@ type plan struct {
 	repair     repairPlan
 	forgets    bool // stable rises, and is pruned
 	maxOffline time.Duration
+	clients    int // that are not replicas
 }
 
 // restorePolicy says how backups are restored.
@@ -95,6 +96,7 @@ func (s *simulation) draw() plan {
 	p.choppy = p.rejoins && s.rejoin.IntN(2) == 0
 	p.forgets = p.restores == neverRestored && s.forget.Float64() < 0.7
 	p.maxOffline = []time.Duration{time.Second, time.Minute, 30 * 24 * time.Hour}[s.forget.IntN(3)]
+	s.drawClients(&p)
 	return p
 }
 

@@ -43,6 +43,9 @@ func (s *simulation) someRepair(step int) {
 	if p.damage && s.mend.IntN(60) == 0 {
 		s.damage()
 	}
+	if step == p.doom && s.isRebasing() { // it would wait for ever for the word of the one that is gone
+		p.doom++
+	}
 	if step == p.doom {
 		s.vanish()
 	}
@@ -344,6 +347,20 @@ func documentOf(key []byte, space int) (string, bool) {
 	return "", false
 }
 
+// isRebasing reports whether a node has begun to re-issue writes, and not ended.
+func (s *simulation) isRebasing() bool {
+	for _, n := range s.nodes {
+		for _, r := range n.replicas {
+			for _, own := range r.state.Owned() {
+				if own.Next != 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // vanish lets the last node be lost for good, with what only it had.
 func (s *simulation) vanish() {
 	n := s.nodes[len(s.nodes)-1]
@@ -353,6 +370,11 @@ func (s *simulation) vanish() {
 		s.stop(n)
 	}
 	s.nodes = s.nodes[:len(s.nodes)-1]
+	for _, c := range s.clients {
+		if c.home == n {
+			s.drawing(s.client, func() { s.move(c) })
+		}
+	}
 	s.links = slices.DeleteFunc(s.links, func(l *link) bool { return l.nodes[0] == n || l.nodes[1] == n })
 	for space, o := range s.oracles {
 		had := s.onDisk(n.replicas[space])

@@ -44,8 +44,12 @@ type simulation struct {
 	hurt     []map[string]bool // by space: documents that were damaged, of which the oracle says nothing any more
 	kept     []keptRecord
 	isMended bool // everything was repaired, and nothing has been damaged since
-	trace    io.Writer
-	failure  *Failure
+	client   *rand.Rand
+	clients  []*client
+
+	withoutClients bool
+	trace          io.Writer
+	failure        *Failure
 }
 
 const startMillis = 1_700_000_000_000
@@ -65,7 +69,12 @@ func (f *Failure) Error() string {
 // Run runs the simulation of one seed. If it goes wrong it returns a Failure, whose text has the commands that replay
 // it. Each event is written to trace, unless that is nil.
 func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
-	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace}
+	return run(seed, trace, false)
+}
+
+func run(seed uint64, trace io.Writer, withoutClients bool) (counts Counts, failure *Failure) {
+	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace, withoutClients: withoutClients}
+	s.client = s.draws("clients")
 	s.forget = s.draws("forget")
 	s.rejoin = s.draws("rejoin")
 	s.known = s.draws("known")
@@ -121,6 +130,7 @@ func (s *simulation) begin() {
 	for _, e := range s.plan.edges {
 		s.links = append(s.links, &link{nodes: [2]*node{s.nodes[e[0]], s.nodes[e[1]]}})
 	}
+	s.beginClients()
 	s.tracef("plan %+v", s.plan)
 }
 
@@ -130,6 +140,7 @@ func (s *simulation) step() {
 	s.someForgetting()
 	s.someRejoining()
 	s.someHolding()
+	s.someClients()
 	s.millis += int64(s.rng.IntN(1 + s.plan.stepMillis))
 	if s.plan.stepMillis > 0 && s.chance(0.02) {
 		s.millis += int64(s.rng.IntN(5000))
@@ -219,6 +230,7 @@ func (s *simulation) settle() {
 	s.settles = true
 	defer func() { s.settles = false }()
 	s.heal()
+	s.settleClients()
 	if s.plan.forgets && s.forget.IntN(4) == 0 {
 		s.deleteAll()
 	}

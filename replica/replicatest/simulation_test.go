@@ -69,8 +69,11 @@ func TestFixedSeeds(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			for _, seed := range readSeeds(t, file) {
-				if _, failure := Run(seed, nil); failure != nil {
-					t.Error(failure)
+				// With the history that the seed made before there were clients, too.
+				for _, withoutClients := range []bool{false, true} {
+					if _, failure := run(seed, nil, withoutClients); failure != nil {
+						t.Errorf("without clients: %v: %v", withoutClients, failure)
+					}
 				}
 			}
 		})

@@ -102,7 +102,7 @@ func (w *write) settle(over *docstore.Overlay, delta *crdt.Delta) {
 		k.sure = k.sure.with(t.index)
 		r.now.set(k.cell, k.inclusion)
 		part.known = append(part.known, k)
-		part.written = append(part.written, k)
+		part.written = append(part.written, written{t.dot.Replica, k})
 	}
 	s.tracef("node %d: transaction %d %s changes %d cells in %d documents", n.index, t.index, t.dot, len(effects), len(delta.Documents))
 	for _, doc := range delta.Documents {
