@@ -499,7 +499,9 @@ func (s *simulation) reissuePart(r *replica, holds []docstore.Hold, next map[crd
 		return false, err
 	}
 	r.state.Flush(b)
-	if s.plan.crashes && s.holding.IntN(20) == 0 {
+	// One that is broken off has to ask anew, and whoever is gone for good will not answer.
+	mayCrash := s.plan.crashes && s.counts[NodesVanished] == 0
+	if s.plan.crashes && s.holding.IntN(20) == 0 && mayCrash {
 		return false, errCrashed // before it is durable
 	}
 	if err := n.store.Commit(b); err != nil {
@@ -508,7 +510,7 @@ func (s *simulation) reissuePart(r *replica, holds []docstore.Hold, next map[crd
 	s.rename(r, holds, res)
 	r.ever.Join(r.state.VV())
 	r.firm.Join(r.state.Firm())
-	if s.plan.crashes && s.holding.IntN(20) == 0 {
+	if s.plan.crashes && s.holding.IntN(20) == 0 && mayCrash {
 		return false, errCrashed
 	}
 	return res.Done, nil
