@@ -2,11 +2,13 @@ package replica_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
@@ -156,6 +158,93 @@ func TestWritesOfANodeAheadAreHeldAndReissued(t *testing.T) {
 }
 
 // The clock jumps while the nodes are connected: nothing of what is written after that is sent, at once, for the peer's clock is known.
+// Two of five are an hour ahead, and hold what they write. Then they are alone with each other: they must not take each other's word for it, or
+// what one of them has of the other would wait until its time comes.
+func TestTwoNodesAheadHoldAlsoWhenTheyAreAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memnet.New(1)
+		names := []string{"a", "b", "c", "d", "e"}
+		clocks, spaces, all := make([]wallClock, len(names)), make([]*replica.Space, len(names)), make([]*replica.Replica, len(names))
+		ids := make([]replica.PeerID, len(names))
+		for i, name := range names {
+			tr := network.Node(name)
+			tr.SetNow(clocks[i].now)
+			cfg := replica.Config{Transport: tr, Now: clocks[i].now}
+			for _, other := range names[:i] {
+				cfg.Peers = append(cfg.Peers, replica.Peer{ID: memnet.ID(other), Addr: "mem:" + other})
+			}
+			all[i], ids[i] = open(t, cfg), memnet.ID(name)
+			spaces[i] = space(t, all[i])
+		}
+		set(t, spaces[2], "start", "x", 1)
+		waitLevel(t, spaces...)
+		for i := range 2 {
+			clocks[i].set(time.Hour)
+		}
+		pass(time.Minute) // all have asked all for their clocks
+		for i, r := range all {
+			if st := r.Clock(); st.Holding != (i < 2) {
+				t.Errorf("the clock of %s: %+v", names[i], st)
+			}
+		}
+		held := []replica.Receipt{set(t, spaces[0], "a", "x", 1), set(t, spaces[1], "b", "x", 1)}
+		network.Partition(ids[:2], ids[2:])
+		pass(20 * time.Minute)
+		for i, key := range []string{"b", "a"} {
+			if _, err := spaces[i].Get(t.Context(), key); !errors.Is(err, replica.ErrNotFound) {
+				t.Errorf("%s has what the other held: %v", names[i], err)
+			}
+			if st := all[i].Clock(); !st.Holding || st.Peers != 4 || st.Ahead != 3 {
+				t.Errorf("alone with the other, the clock of %s: %+v", names[i], st)
+			}
+		}
+		for i := range 2 {
+			clocks[i].set(0)
+		}
+		network.Heal()
+		pass(2 * time.Minute)
+		for i, rc := range held {
+			if n := spaces[i].Synced(rc); n != 4 {
+				t.Errorf("%d nodes have what %s held", n, names[i])
+			}
+		}
+		waitLevel(t, spaces...)
+		for _, s := range spaces {
+			hasSoundTimes(t, s)
+		}
+	})
+}
+
+// The machine was asleep: what is remembered of clocks says nothing of them any more.
+func TestClocksFromBeforeASleepDoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memnet.New(1)
+		var asleep wallClock // of both, by how much the monotonic clock was left behind
+		var all []*replica.Replica
+		for i, name := range []string{"a", "b", "c", "d"} {
+			tr := network.Node(name)
+			tr.SetNow(asleep.now)
+			cfg := replica.Config{Transport: tr, Now: asleep.now}
+			if i > 0 {
+				cfg.Peers = []replica.Peer{{ID: memnet.ID("a"), Addr: "mem:a"}}
+			}
+			all = append(all, open(t, cfg))
+			space(t, all[i])
+		}
+		pass(time.Minute)
+		network.Partition([]replica.PeerID{memnet.ID("a"), memnet.ID("b")}, []replica.PeerID{memnet.ID("c")}, []replica.PeerID{memnet.ID("d")})
+		pass(10 * time.Second)
+		if st := all[0].Clock(); st.Peers != 3 || !st.Sound {
+			t.Errorf("before: %+v", st)
+		}
+		asleep.set(8 * time.Hour)
+		pass(time.Minute)
+		if st := all[0].Clock(); st.Peers != 1 || !st.Sound {
+			t.Errorf("after: %+v", st)
+		}
+	})
+}
+
 func TestClockThatJumpsDuringAConnection(t *testing.T) {
 	network := memnet.New(1)
 	a, b := newStation(t, network, "a", "b"), newStation(t, network, "b")

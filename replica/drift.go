@@ -18,6 +18,10 @@ const (
 	// askClockEvery is how often each peer is asked for its clock, and how long an answer may take.
 	askClockEvery  = 15 * time.Second
 	maxClockAnswer = 10 * time.Second
+	// clockMemory is how long the clock of a peer counts after it has left: so that two nodes whose clocks are wrong do not tell each other what
+	// they hold, as soon as they are alone. maxClocks bounds of how many.
+	clockMemory = time.Hour
+	maxClocks   = 64
 )
 
 // peerClock is what is known of a peer's wall clock. It goes on by our monotonic clock, so that setting our own wall clock does
@@ -25,14 +29,15 @@ const (
 type peerClock struct {
 	mu    sync.Mutex
 	wall  time.Time // what the peer's clock read
-	at    time.Time // when, by ours
+	at    time.Time // when, by our monotonic clock
+	own   time.Time // what our wall clock read then
 	asked time.Time // when it was asked last
 	code  uint64    // of that question; zero if it is answered
 }
 
-func (c *peerClock) set(wall time.Time) {
+func (c *peerClock) set(wall, own time.Time) {
 	c.mu.Lock()
-	c.wall, c.at, c.code = wall, time.Now(), 0
+	c.wall, c.own, c.at, c.code = wall, own.Round(0), time.Now(), 0
 	c.mu.Unlock()
 }
 
@@ -58,18 +63,72 @@ func (c *peerClock) ask() uint64 {
 }
 
 // answer takes what a peer tells of its clock. It read it about half way between question and answer.
-func (c *peerClock) answer(code uint64, wall time.Time) bool {
+func (c *peerClock) answer(code uint64, wall, own time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	roundTrip := time.Since(c.asked)
 	if code != c.code || code == 0 || roundTrip > maxClockAnswer {
 		return false
 	}
-	c.wall, c.at, c.code = wall.Add(roundTrip/2), time.Now(), 0
+	c.wall, c.own, c.at, c.code = wall.Add(roundTrip/2), own.Round(0), time.Now(), 0
 	return true
 }
 
-// clockView is what the clocks of the connected peers come to at one moment.
+// slept reports whether our wall clock has gone on for longer than the monotonic one: it was set forward, or the machine was asleep. What the
+// clock of a peer that has left reads now is not known then.
+func (c *peerClock) slept(own time.Time, drift time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return own.Round(0).Sub(c.own)-time.Since(c.at) > drift
+}
+
+// goneClock is the clock of a peer that has left.
+type goneClock struct {
+	clock *peerClock
+	left  time.Time
+}
+
+// keepClock remembers the clock of a peer that leaves. It is called with mu held.
+func (t *peerTable) keepClock(pc *peerConn) {
+	pc.clock.mu.Lock()
+	last := &peerClock{wall: pc.clock.wall, own: pc.clock.own, at: pc.clock.at}
+	pc.clock.mu.Unlock()
+	t.gone[pc.peer] = goneClock{last, time.Now()}
+	if len(t.gone) <= maxClocks {
+		return
+	}
+	var oldest PeerID
+	for p, g := range t.gone {
+		if o, ok := t.gone[oldest]; !ok || g.left.Before(o.left) {
+			oldest = p
+		}
+	}
+	delete(t.gone, oldest)
+}
+
+// walls returns what the clocks of the connected peers read, and of those that have left not long ago; none if nobody is connected.
+func (t *peerTable) walls(own time.Time, drift time.Duration) []time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.conns) == 0 {
+		return nil
+	}
+	walls := make([]time.Time, 0, len(t.conns)+len(t.gone))
+	for _, pc := range t.conns {
+		walls = append(walls, pc.clock.now())
+	}
+	for p, g := range t.gone {
+		switch {
+		case time.Since(g.left) > clockMemory || g.clock.slept(own, drift):
+			delete(t.gone, p)
+		case t.conns[p] == nil:
+			walls = append(walls, g.clock.now())
+		}
+	}
+	return walls
+}
+
+// clockView is what the clocks of peers come to at one moment: of those that are connected, and of those that were not long ago.
 type clockView struct {
 	peers         int
 	wall, at      time.Time // what most peers say at least that the time is, and when it was by our monotonic clock
@@ -83,18 +142,13 @@ func (v *clockView) isSound() bool {
 	return v != nil && 2*(v.ahead+v.behind) < v.peers
 }
 
-// judgeClocks compares this node's clock with those of the connected peers. If it is ahead of most of them, that is told, and
+// judgeClocks compares this node's clock with those of its peers. If it is ahead of most of them, that is told, and
 // nothing is sent that they would refuse.
 func (r *Replica) judgeClocks() {
-	r.peers.mu.Lock()
-	walls := make([]time.Time, 0, len(r.peers.conns))
-	for _, pc := range r.peers.conns {
-		walls = append(walls, pc.clock.now())
-	}
-	r.peers.mu.Unlock()
+	now := r.cfg.Now()
+	walls := r.peers.walls(now, r.cfg.MaxDrift)
 	var view *clockView
 	if len(walls) > 0 {
-		now := r.cfg.Now()
 		view = &clockView{peers: len(walls), at: time.Now()}
 		for _, w := range walls {
 			switch d := now.Sub(w); {
@@ -219,14 +273,14 @@ func (ses *session) takeClock(m *protocol.Clock) {
 		ses.mu.Unlock()
 		return
 	}
-	if ses.conn.clock.answer(m.Asked, m.Wall) {
+	if ses.conn.clock.answer(m.Asked, m.Wall, r.cfg.Now()) {
 		r.judgeClocks()
 	}
 }
 
-// ClockStatus says what the clocks of the connected peers say of this node's.
+// ClockStatus says what the clocks of peers say of this node's. While any peer is connected, those count too that were within the last hour.
 type ClockStatus struct {
-	Peers  int // connected ones
+	Peers  int
 	Ahead  int // peers that this node's clock is ahead of by more than MaxDrift
 	Behind int // peers that it is behind of by more than that
 	// Offset is how far this node's clock is ahead of the one in the middle; negative if it is behind.
@@ -239,7 +293,7 @@ type ClockStatus struct {
 	Held []HeldStatus
 }
 
-// Clock compares this node's clock with those of the connected peers.
+// Clock compares this node's clock with those of its peers.
 func (r *Replica) Clock() ClockStatus {
 	var st ClockStatus
 	if v := r.clocks.Load(); v != nil {

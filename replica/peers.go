@@ -32,7 +32,8 @@ type peerTable struct {
 	conns  map[PeerID]*peerConn
 	dials  map[Peer]context.CancelFunc
 	errors map[Peer]peerError // the last failure to dial
-	moved  chan struct{}      // closed and replaced when conns changes
+	gone   map[PeerID]goneClock
+	moved  chan struct{} // closed and replaced when conns changes
 }
 
 type peerError struct {
@@ -60,7 +61,7 @@ type peerConn struct {
 func (r *Replica) startNetwork() {
 	r.peers = peerTable{
 		conns: make(map[PeerID]*peerConn), dials: make(map[Peer]context.CancelFunc),
-		errors: make(map[Peer]peerError), moved: make(chan struct{}),
+		errors: make(map[Peer]peerError), moved: make(chan struct{}), gone: make(map[PeerID]goneClock),
 	}
 	r.cfg.Transport.SetGate(Gate{Allow: r.hasRights, Join: r.answerJoin})
 	r.wg.Go(r.acceptLoop)
@@ -229,7 +230,7 @@ func (r *Replica) serve(conn Conn, keep bool) error {
 		Conn: conn, peer: conn.Peer(), since: r.cfg.Now(), keep: keep, open: make(map[*Space]*session),
 		offers: make(map[*Space]struct{}), wake: make(chan struct{}, 1), teller: mesh.NewTeller(),
 	}
-	pc.clock.set(pc.since.Add(conn.Skew()))
+	pc.clock.set(pc.since.Add(conn.Skew()), pc.since)
 	if pc.peer == r.cfg.Transport.Self() {
 		conn.Close(CloseSameIdentity, "both nodes have the identity "+pc.peer.String())
 		return &CloseError{Code: CloseSameIdentity, Reason: "the node dialled has this node's own identity"}
@@ -305,6 +306,7 @@ func (r *Replica) depart(pc *peerConn) {
 	defer t.mu.Unlock()
 	if t.conns[pc.peer] == pc {
 		delete(t.conns, pc.peer)
+		t.keepClock(pc)
 		close(t.moved)
 		t.moved = make(chan struct{})
 	}
