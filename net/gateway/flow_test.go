@@ -309,6 +309,7 @@ func TestChangeIsEncodedOnceForAll(t *testing.T) {
 	var ready, done sync.WaitGroup
 	for i := range readers {
 		c := n.dial(readToken)
+		c.loose = true
 		c.send("%s", subscribe)
 		ready.Add(1)
 		done.Go(func() {
@@ -346,6 +347,7 @@ func TestSlowReaderIsCutOffAndHoldsNobodyUp(t *testing.T) {
 	}
 	wait(t, "all to be there", func() bool { return n.gateway.Stats().Connections["websocket"] == slow })
 	c := n.dial(readToken)
+	c.loose = true
 	c.send(`{"type":"subscribe","sub":"a","space":"notes","credit":1000}`)
 	c.until("level")
 	before := heap()

@@ -230,8 +230,9 @@ type transactionResult struct {
 
 // wsClient is a client over a WebSocket.
 type wsClient struct {
-	t    testing.TB
-	conn *websocket.Conn
+	t     testing.TB
+	conn  *websocket.Conn
+	loose bool // messages are not checked against their description: there are too many
 }
 
 func (n *testNode) dialBare() *wsClient {
@@ -242,7 +243,7 @@ func (n *testNode) dialBare() *wsClient {
 	}
 	conn.SetReadLimit(maxMessageBytes)
 	n.t.Cleanup(func() { conn.CloseNow() })
-	return &wsClient{n.t, conn}
+	return &wsClient{t: n.t, conn: conn}
 }
 
 // dial connects, and says hello.
@@ -270,7 +271,9 @@ func (c *wsClient) read(ctx context.Context) (message, error) {
 	if err != nil {
 		return message{}, err
 	}
-	checkMessage(c.t, text)
+	if !c.loose {
+		checkMessage(c.t, text)
+	}
 	var m message
 	return m, json.Unmarshal(text, &m)
 }
@@ -412,7 +415,3 @@ func query(pairs ...string) string {
 	}
 	return v.Encode()
 }
-
-func checkMessage(testing.TB, []byte)             {}
-func checkEvent(testing.TB, string, []byte)       {}
-func checkAnswer(testing.TB, string, int, []byte) {}

@@ -40,7 +40,7 @@ func TestWebSocketNeedsATokenInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := (&wsClient{t, conn}).closedWith(); got != closeBadMessage {
+	if got := (&wsClient{t: t, conn: conn}).closedWith(); got != closeBadMessage {
 		t.Errorf("without the subprotocol it is closed with %d", got)
 	}
 }
@@ -58,7 +58,7 @@ func TestTokenMayComeInTheHeader(t *testing.T) {
 		if conn == nil {
 			continue
 		}
-		c := &wsClient{t, conn}
+		c := &wsClient{t: t, conn: conn}
 		m := c.next()
 		if m.Type != "welcome" || m.Subject != "bob" || fmt.Sprint(m.Rights) != "map[notes:read]" {
 			t.Errorf("%+v", m)
