@@ -162,7 +162,7 @@ func (r *Replica) Metrics(ctx context.Context) (Metrics, error) {
 		if err != nil {
 			return m, err
 		}
-		sm, err := s.metrics(ctx)
+		sm, err := s.Metrics(ctx)
 		if err != nil {
 			return m, err
 		}
@@ -180,7 +180,8 @@ func (r *Replica) committing() time.Duration {
 	return max(time.Since(time.Unix(0, began)), 0)
 }
 
-func (s *Space) metrics(ctx context.Context) (SpaceMetrics, error) {
+// Metrics returns the numbers of the space. Cost: for each peer, counting what it lacks, up to 10,000.
+func (s *Space) Metrics(ctx context.Context) (SpaceMetrics, error) {
 	st, err := s.statusUpTo(ctx, maxMetricsCounted)
 	m := SpaceMetrics{SpaceStatus: st}
 	if err != nil {

@@ -141,6 +141,16 @@ func (d *TxDoc) Get(p crdt.Path) (v any, ok bool, err error) {
 	return v, ok, err
 }
 
+// Document returns the whole document as the transaction sees it, with what it has changed so far. It must not be changed, nor kept beyond
+// the transaction; one that does not exist is empty (see crdt.Document.IsLive). Cost: reading all of it.
+func (d *TxDoc) Document() (doc *crdt.Document, err error) {
+	err = d.tx.do("read", d.key, func() error {
+		doc, err = d.tx.t.View(d.key, "")
+		return err
+	})
+	return doc, err
+}
+
 // Conflicts returns the values at path p and below that were written concurrently and do not show. Writing the field, or
 // removing it, in this transaction settles exactly these: one that arrives meanwhile stays.
 func (d *TxDoc) Conflicts(p crdt.Path) (conflicts []crdt.Conflict, err error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/admin"
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
@@ -49,12 +50,16 @@ func (l adminListener) close() error {
 }
 
 // serveAdmin begins to answer.
-func (a *app) serveAdmin(l adminListener, r *replica.Replica, local node.Node) adminListener {
+func (a *app) serveAdmin(l adminListener, r *replica.Replica, local node.Node, clients *gateway.Gateway) adminListener {
 	if l.listener == nil {
 		return l
 	}
+	var gatewayStats func() gateway.Stats
+	if clients != nil {
+		gatewayStats = clients.Stats
+	}
 	l.server = admin.New(admin.Config{
-		Source: r, Status: local.Status, Version: version(), Hosts: a.cfg.List("admin-host"), Pprof: a.cfg.Bool("pprof"), Logger: a.log,
+		Source: r, Gateway: gatewayStats, Status: local.Status, Version: version(), Hosts: a.cfg.List("admin-host"), Pprof: a.cfg.Bool("pprof"), Logger: a.log,
 	})
 	if !onlyLocal([]string{l.addr()}) {
 		a.log.Warn("whoever reaches the admin listener sees who the peers of this node are", "address", l.addr(), "pprof", a.cfg.Bool("pprof"))

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/net/quicnet"
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/keyfile"
@@ -69,8 +70,10 @@ func (a *app) hasLockedKey() bool {
 // keyFiles returns the paths of all private keys of the store.
 func (a *app) keyFiles() ([]string, error) {
 	files, err := keyfile.Dir{Path: filepath.Join(a.cfg.Dir(), replica.KeysDir)}.Files()
-	if _, serr := os.Stat(identityPath(a.cfg.Dir())); serr == nil {
-		files = append(files, identityPath(a.cfg.Dir()))
+	for _, path := range []string{identityPath(a.cfg.Dir()), filepath.Join(a.cfg.Dir(), gateway.TokenKeyFile)} {
+		if _, serr := os.Stat(path); serr == nil {
+			files = append(files, path)
+		}
 	}
 	return files, err
 }
@@ -138,7 +141,7 @@ func newPassphraseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "passphrase",
 		Short: "Give the private keys a passphrase, another one, or none",
-		Long: `Encrypt the private keys of this store, its identity and those of spaces made here, with a passphrase; it is typed twice on the terminal, or read
+		Long: `Encrypt the private keys of this store, its identity, that of its tokens and those of spaces made here, with a passphrase; it is typed twice on the terminal, or read
 from a file. Whoever starts the node then needs it: serve asks for it, or reads it from the file that --passphrase-file names. Who has
 the disk, or a backup, and not the passphrase, cannot pretend to be this node; the documents are not encrypted.
 

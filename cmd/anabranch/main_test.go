@@ -18,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("ANABRANCH_GATEWAY") == "" { // nodes of tests must not meet at its default address
+		os.Setenv("ANABRANCH_GATEWAY", "off")
+	}
 	testscript.Main(m, map[string]func(){"anabranch": main})
 }
 
@@ -44,6 +47,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("ANABRANCH_DIR", filepath.Join(env.WorkDir, "store"))
 			env.Setenv("ANABRANCH_LISTEN", "127.0.0.1:0")
+			env.Setenv("ANABRANCH_GATEWAY", "off") // a script that wants one says where
 			env.Setenv("HOME", env.WorkDir)
 			return nil
 		},

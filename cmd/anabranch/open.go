@@ -11,6 +11,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/control"
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/net/quicnet"
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -63,7 +64,7 @@ func (a *app) openStore(dir string) (node.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: storedPeerID(dir)}), nil
+	return node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: storedPeerID(dir), Tokens: a.openTokens}), nil
 }
 
 func (a *app) replicaConfig(dir string) replica.Config {
@@ -106,7 +107,7 @@ func storeExists(dir string) bool {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case "anabranch.toml", "LOCK", control.SocketName, quicnet.IdentityFile, replica.KeysDir, importsDir:
+		case "anabranch.toml", "LOCK", control.SocketName, quicnet.IdentityFile, replica.KeysDir, importsDir, gateway.TokenKeyFile, gateway.TokensFile, acmeDir:
 		default:
 			return true
 		}

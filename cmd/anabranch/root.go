@@ -67,7 +67,7 @@ node over a socket in the store directory.
 		root.AddCommand(c)
 	}
 	for _, c := range []*cobra.Command{
-		newSpaceCommand(), newInviteCommand(), newJoinCommand(), newMembersCommand(), newRevokeCommand(), newPassphraseCommand(),
+		newSpaceCommand(), newInviteCommand(), newJoinCommand(), newMembersCommand(), newRevokeCommand(), newTokenCommand(), newPassphraseCommand(),
 	} {
 		c.GroupID = groupTrust
 		root.AddCommand(c)

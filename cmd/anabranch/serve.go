@@ -14,6 +14,7 @@ import (
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/config"
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/control"
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/net/quicnet"
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -34,7 +35,11 @@ otherwise; 0.0.0.0:7420 is every interface, port 0 any free port.
 
 One address of one other node is enough: listed nodes tell each other where the others are, and each keeps itself connected with a few of
 them (--degree; 0: only with those that --peer names). --peer srv:example.org names those in the DNS record _anabranch._udp.example.org;
---discover finds listed nodes on the local network.`,
+--discover finds listed nodes on the local network.
+
+Browsers and other programs that are no nodes come in by the gateway, HTTP on ` + config.DefaultGateway + ` (this machine only) unless --gateway says
+otherwise, with a token that ` + "`anabranch token create`" + ` makes. Its dashboard is at the same address; --web prints that with a token in it, which is good
+for 12 hours or until the node stops: whoever reads the output can use it.`,
 		Example: `  anabranch serve --listen 0.0.0.0:7420 --allow ID-OF-B
   anabranch serve --peer ID-OF-A@203.0.113.7:7420
   anabranch serve --listen 0.0.0.0:7420 --allow ID-OF-A --allow ID-OF-B --discover`,
@@ -42,6 +47,7 @@ them (--degree; 0: only with those that --peer names). --peer srv:example.org na
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	addSettings(cmd, "listen", "peer", "allow", "insecure-allow-any", "discover", "degree", "max-peers", "sync", "sync-interval", "max-drift", "max-offline", "prune-delay")
+	addSettings(cmd, "gateway", "gateway-host", "gateway-origin", "gateway-tls-cert", "gateway-tls-key", "gateway-acme-host", "gateway-acme-http", "gateway-acme-directory", "web")
 	addSettings(cmd, "admin", "admin-host", "pprof")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return appOf(cmd).serve(cmd.Context()) }
 	return cmd
@@ -55,6 +61,10 @@ func (a *app) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	clients, err := a.listenGateway()
+	if err != nil {
+		return errors.Join(err, watching.close())
+	}
 	err = a.waitForStore(ctx, func() (err error) {
 		if c, err := control.Dial(ctx, dir); err == nil {
 			served = errors.Join(a.alreadyServed(ctx, c), c.Close())
@@ -64,12 +74,22 @@ func (a *app) serve(ctx context.Context) error {
 		return err
 	})
 	if err = errors.Join(err, served); err != nil {
-		return errors.Join(err, watching.close())
+		return errors.Join(err, clients.close(), watching.close())
+	}
+	tokens, err := a.openTokens()
+	if err == nil {
+		err = a.serveGateway(&clients, r, tokens)
+	}
+	if err != nil {
+		return errors.Join(err, clients.close(), watching.close(), r.Close())
 	}
 	go tendMemory(ctx)
 	stop := a.discover(ctx, r)
-	local := node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true, Admin: watching.addr()})
-	err = a.serveNode(ctx, local, a.serveAdmin(watching, r, local))
+	local := node.NewLocal(node.LocalConfig{
+		Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Serving: true, Admin: watching.addr(), Gateway: clients.url(),
+		Tokens: func() (*gateway.Tokens, error) { return tokens, nil },
+	})
+	err = a.serveNode(ctx, local, a.serveAdmin(watching, r, local, clients.gateway), &clients)
 	stop()
 	return errors.Join(err, local.Close())
 }
@@ -82,15 +102,15 @@ func (a *app) alreadyServed(ctx context.Context, c *control.Client) error {
 	return fmt.Errorf("open %s: %w: process %d serves it already", st.Dir, store.ErrInUse, st.PID)
 }
 
-func (a *app) serveNode(ctx context.Context, local node.Node, watching adminListener) error {
+func (a *app) serveNode(ctx context.Context, local node.Node, watching adminListener, clients *clientListener) error {
 	listener, err := control.Listen(a.cfg.Dir())
 	if err != nil {
-		return err
+		return errors.Join(err, clients.stop(ctx), watching.stop(ctx))
 	}
 	server := control.NewServer(local)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
-	if err := a.announce(ctx, local, watching); err != nil {
+	if err := a.announce(ctx, local, watching, clients); err != nil {
 		a.log.Warn("cannot print where the node is", "error", err)
 	}
 	select {
@@ -100,7 +120,7 @@ func (a *app) serveNode(ctx context.Context, local node.Node, watching adminList
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
-	return errors.Join(err, watching.stop(closing), server.Shutdown(closing))
+	return errors.Join(err, clients.stop(closing), watching.stop(closing), server.Shutdown(closing))
 }
 
 // openReplica opens the store with the network. Without an address to listen on it only dials.
@@ -136,16 +156,18 @@ type serveOutput struct {
 	Addresses []string `json:"addresses"`
 	Dir       string   `json:"dir"`
 	Admin     string   `json:"admin,omitempty"`
-	Join      string   `json:"join"` // the command for another node
+	Gateway   string   `json:"gateway,omitempty"` // URL
+	Web       string   `json:"web,omitempty"`     // URL of the dashboard, with a token
+	Join      string   `json:"join"`              // the command for another node
 }
 
 // announce says who and where the node is, and what another one has to run.
-func (a *app) announce(ctx context.Context, local node.Node, watching adminListener) error {
+func (a *app) announce(ctx context.Context, local node.Node, watching adminListener, clients *clientListener) error {
 	st, err := local.Status(ctx)
 	if err != nil {
 		return err
 	}
-	out := serveOutput{PeerID: st.PeerID, Addresses: st.Addresses, Dir: st.Dir, Admin: watching.addr()}
+	out := serveOutput{PeerID: st.PeerID, Addresses: st.Addresses, Dir: st.Dir, Admin: watching.addr(), Gateway: clients.url(), Web: clients.page}
 	if len(st.Addresses) > 0 {
 		out.Join = fmt.Sprintf("anabranch serve --listen 0.0.0.0:7420 --peer %s@%s", st.PeerID, reachable(st.Addresses))
 	}
@@ -153,6 +175,12 @@ func (a *app) announce(ctx context.Context, local node.Node, watching adminListe
 		fmt.Fprintf(w, "Peer ID    %s\n", out.PeerID)
 		fmt.Fprintf(w, "Listening  %s\n", orDash(strings.Join(out.Addresses, ", ")))
 		fmt.Fprintf(w, "Store      %s\n", out.Dir)
+		if out.Gateway != "" {
+			fmt.Fprintf(w, "Gateway    %s\n", out.Gateway)
+		}
+		if out.Web != "" {
+			fmt.Fprintf(w, "Dashboard  %s\n", out.Web)
+		}
 		if out.Admin != "" {
 			fmt.Fprintf(w, "Watching   http://%s\n", out.Admin)
 		}

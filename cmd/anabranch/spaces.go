@@ -322,7 +322,7 @@ func (a *app) openToDial(ctx context.Context) (n node.Node, err error) {
 		}
 		r, err := a.openReplica(dir, "")
 		if err == nil {
-			n = node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String()})
+			n = node.NewLocal(node.LocalConfig{Replica: r, Dir: dir, Version: version(), PeerID: r.Self().String(), Tokens: a.openTokens})
 		}
 		return err
 	})

@@ -46,6 +46,9 @@ func printStatus(w io.Writer, st node.Status) {
 	if len(st.SeenAt) > 0 {
 		fmt.Fprintf(w, "Seen at:  %s\n", strings.Join(st.SeenAt, ", "))
 	}
+	if st.Gateway != "" {
+		fmt.Fprintf(w, "Gateway:  %s\n", st.Gateway)
+	}
 	if st.Admin != "" {
 		fmt.Fprintf(w, "Watching: http://%s\n", st.Admin)
 	}

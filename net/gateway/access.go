@@ -109,6 +109,14 @@ func (g *Gateway) space(gr Grant, name string, need replica.Rights) (*replica.Sp
 	return g.cfg.Replica.Space(name)
 }
 
+// existing is space without making one.
+func (g *Gateway) existing(gr Grant, name string, need replica.Rights) (*replica.Space, error) {
+	if _, isKnown := g.cfg.Replica.Lookup(name); !isKnown && gr.May(name, need) {
+		return nil, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: fmt.Sprintf("there is no space %.80q here", name)}
+	}
+	return g.space(gr, name, need)
+}
+
 // visible returns the spaces that a grant may read.
 func (g *Gateway) visible(gr Grant) []*replica.Space {
 	var all []*replica.Space

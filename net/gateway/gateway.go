@@ -30,8 +30,10 @@ type Config struct {
 	Origins []string
 	// Limits bound what clients may ask for.
 	Limits Limits
-	// Page is what / shows, and Client what /client/ has. Nil: nothing.
-	Page, Client fs.FS
+	// Page answers for / and what is below /page/, to anybody; page.Handler is one. Nil: there is nothing.
+	Page http.Handler
+	// Client is what /client/ has, for anybody; js.Files is one. Nil: there is nothing.
+	Client fs.FS
 	// Version is that of the program, for people.
 	Version string
 	// Heartbeat is how often a silent connection carries a sign of life. A WebSocket that does not answer two of them is closed. Zero: 15 s.
@@ -107,6 +109,10 @@ type Gateway struct {
 	door    *door
 	usage   *usage
 	meter   *meter
+	sampler sampler
+	routes  *router
+	files   *files
+	started time.Time
 
 	ctx  context.Context // of everything that outlasts a request; ends with Close
 	stop context.CancelCauseFunc
@@ -135,14 +141,17 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("gateway: Config: %w", err)
 	}
 	g := &Gateway{
-		cfg: cfg, door: door, usage: newUsage(cfg.Limits), meter: newMeter(),
+		cfg: cfg, door: door, usage: newUsage(cfg.Limits), meter: newMeter(), started: cfg.Now(),
 		hubs: make(map[*replica.Space]*hub), readers: make(chan struct{}, maxReaders), receipts: newReceiptBook(), tickets: newTickets(),
 	}
+	if g.files, err = loadFiles(cfg.Page, cfg.Client); err != nil {
+		return nil, fmt.Errorf("gateway: Config: %w", err)
+	}
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
-	routes := newRouter()
-	g.routeREST(routes)
-	g.routeStreams(routes)
-	g.handler = g.guard(routes)
+	g.routes = newRouter()
+	g.routeREST(g.routes)
+	g.routeStreams(g.routes)
+	g.handler = g.guard(g.routes)
 	return g, nil
 }
 

@@ -11,7 +11,8 @@ import (
 // path as it was sent, element by element: keys may hold // or .. and must not be redirected to something tidier. And it
 // answers what it does not find, and methods that a path does not have, with problems.
 type router struct {
-	routes []route
+	routes   []route
+	fallback http.HandlerFunc // for paths that no route has; nil: a problem
 }
 
 type route struct {
@@ -64,8 +65,13 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	if allowed == nil {
-		writeProblem(w, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: "there is nothing at this path; /v1/openapi.json lists what there is"})
+	switch {
+	case allowed != nil:
+	case rt.fallback != nil:
+		rt.fallback(w, r)
+		return
+	default:
+		notFound(w)
 		return
 	}
 	allowed = append(allowed, http.MethodOptions)
@@ -73,6 +79,10 @@ func (rt *router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	list := strings.Join(slices.Compact(allowed), ", ")
 	w.Header().Set("Allow", list)
 	writeProblem(w, &Problem{Status: http.StatusMethodNotAllowed, Code: CodeMethod, Detail: "this path takes " + list})
+}
+
+func notFound(w http.ResponseWriter) {
+	writeProblem(w, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: "there is nothing at this path; /v1/openapi.json lists what there is"})
 }
 
 // match returns the values of the pattern's wildcards.
@@ -96,7 +106,7 @@ func (c *route) match(elements []string) (map[string]string, bool) {
 			name, text = rest, strings.Join(elements[i:], "/")
 		}
 		value, err := url.PathUnescape(text)
-		if err != nil || value == "" && !(isRest && name == "file") {
+		if err != nil || value == "" {
 			return nil, false
 		}
 		if values == nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
@@ -56,9 +57,16 @@ func newFake() *fake {
 	}
 }
 
+func fakeGateway() gateway.Stats {
+	return gateway.Stats{
+		Requests: 9, Connections: map[string]int64{"sse": 2}, Items: map[string]uint64{"sse": 5}, Transactions: map[string]uint64{"accepted": 3},
+		Refused: map[string]uint64{gateway.CodeRateLimited: 1},
+	}
+}
+
 func config(f *fake) Config {
 	return Config{
-		Source: f, Version: "1.2", Hosts: []string{"node.example"}, Logger: slog.New(slog.DiscardHandler),
+		Source: f, Gateway: fakeGateway, Version: "1.2", Hosts: []string{"node.example"}, Logger: slog.New(slog.DiscardHandler),
 		Status: func(context.Context) (node.Status, error) { return node.Status{Dir: "store"}, nil },
 	}
 }
@@ -122,7 +130,7 @@ func TestMetricsAreThoseOfTheManual(t *testing.T) {
 }
 
 func TestMetricsAreWellFormed(t *testing.T) {
-	problems, err := testutil.CollectAndLint(newCollector(newFake(), "1.2"))
+	problems, err := testutil.CollectAndLint(newCollector(newFake(), fakeGateway, "1.2"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,6 +148,8 @@ func TestMetricsHaveTheirValues(t *testing.T) {
 		"anabranch_store_syncs_total 8", "anabranch_peers_connected 1", "anabranch_peers_configured 2",
 		`anabranch_conflicts{space="main"} 2`, `anabranch_stable_age_seconds{space="main"} 60`,
 		`anabranch_members{space="main"} 2`, `anabranch_members_counting{space="main"} 1`, `anabranch_unpruned{space="main"} 9`,
+		`anabranch_gateway_connections{channel="sse"} 2`, `anabranch_gateway_items_total{channel="sse"} 5`, "anabranch_gateway_requests_total 9",
+		`anabranch_gateway_transactions_total{result="accepted"} 3`, `anabranch_gateway_refused_total{code="rate-limited"} 1`,
 		`anabranch_peer_lag_seconds{peer="` + replica.PeerID{2}.Short() + `",space="main"} 3600`,
 		`anabranch_peer_level{peer="` + replica.PeerID{1}.Short() + `",space="main"} 1`,
 	} {

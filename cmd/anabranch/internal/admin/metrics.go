@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
@@ -29,6 +30,7 @@ type metric struct {
 // collector turns Metrics into what Prometheus reads, at each scrape.
 type collector struct {
 	source  Source
+	gateway func() gateway.Stats // nil: there is none
 	version string
 
 	buildInfo, ready, writable                                                                                                           metric
@@ -38,12 +40,13 @@ type collector struct {
 	peersConnected, peersConfigured, peerConnected, peerSent, peerReceived, peerSkew                                                     metric
 	documents, conflicts, conflicted, sessions, stableAge, replicaIDs, unpruned, members, membersCounting, mismatches, repairs, repaired metric
 	damaged, peerPending, peerLag, peerLevel, peerMismatch                                                                               metric
+	gatewayConnections, gatewayItems, gatewayTransactions, gatewayRefused, gatewayRequests                                               metric
 	commitSeconds, commitChanges                                                                                                         *prometheus.Desc
 	all                                                                                                                                  []*prometheus.Desc
 }
 
-func newCollector(source Source, version string) *collector {
-	c := &collector{source: source, version: version}
+func newCollector(source Source, gatewayStats func() gateway.Stats, version string) *collector {
+	c := &collector{source: source, gateway: gatewayStats, version: version}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		d := prometheus.NewDesc("anabranch_"+name, help, labels, nil)
 		c.all = append(c.all, d)
@@ -96,6 +99,11 @@ func newCollector(source Source, version string) *collector {
 	c.peerLag = gauge("peer_lag_seconds", "age of the oldest change that the peer has not acknowledged", "space", "peer")
 	c.peerLevel = gauge("peer_level", "1 if the peer is connected, and both hold the same", "space", "peer")
 	c.peerMismatch = gauge("peer_mismatch", "1 if the peer has the same writes and other contents", "space", "peer")
+	c.gatewayConnections = gauge("gateway_connections", "clients that are connected with the gateway", "channel")
+	c.gatewayItems = counter("gateway_items_total", "changes that were sent to clients", "channel")
+	c.gatewayTransactions = counter("gateway_transactions_total", "transactions that clients sent", "result")
+	c.gatewayRefused = counter("gateway_refused_total", "requests and messages of clients that were refused", "code")
+	c.gatewayRequests = counter("gateway_requests_total", "HTTP requests of clients")
 	return c
 }
 
@@ -140,6 +148,27 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	put(c.peersConfigured, float64(m.ConfiguredPeers))
 	c.putPeers(put, m.Peers)
 	c.putSpaces(put, m.Spaces)
+	c.putGateway(put)
+}
+
+// putGateway tells of the gateway, if there is one. Its labels are few: they are ours.
+func (c *collector) putGateway(put putter) {
+	if c.gateway == nil {
+		return
+	}
+	st := c.gateway()
+	put(c.gatewayRequests, float64(st.Requests))
+	for channel, n := range st.Connections {
+		put(c.gatewayConnections, float64(n), channel)
+	}
+	for _, counts := range []struct {
+		metric metric
+		by     map[string]uint64
+	}{{c.gatewayItems, st.Items}, {c.gatewayTransactions, st.Transactions}, {c.gatewayRefused, st.Refused}} {
+		for label, n := range counts.by {
+			put(counts.metric, float64(n), label)
+		}
+	}
 }
 
 type putter func(m metric, v float64, labels ...string)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/anabranch-db/anabranch/cmd/anabranch/internal/node"
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
@@ -30,6 +31,7 @@ type Source interface {
 type Config struct {
 	Source  Source
 	Status  func(ctx context.Context) (node.Status, error)
+	Gateway func() gateway.Stats // nil: there is none
 	Version string
 	Hosts   []string // names under which it may be asked, beside addresses and localhost
 	Pprof   bool
@@ -83,7 +85,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (c Config) Registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
-		newCollector(c.Source, c.Version), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		newCollector(c.Source, c.Gateway, c.Version), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return r
 }

@@ -12,6 +12,15 @@ import (
 
 // file is the form of the configuration file; its fields are those of Settings that are not local.
 type file struct {
+	Gateway              *string  `toml:"gateway"`
+	GatewayHost          []string `toml:"gateway_host"`
+	GatewayOrigin        []string `toml:"gateway_origin"`
+	GatewayTLSCert       *string  `toml:"gateway_tls_cert"`
+	GatewayTLSKey        *string  `toml:"gateway_tls_key"`
+	GatewayACMEHost      []string `toml:"gateway_acme_host"`
+	GatewayACMEHTTP      *string  `toml:"gateway_acme_http"`
+	GatewayACMEDirectory *string  `toml:"gateway_acme_directory"`
+
 	Space            *string  `toml:"space"`
 	Listen           *string  `toml:"listen"`
 	Peer             []string `toml:"peer"`
@@ -38,10 +47,15 @@ type file struct {
 
 // texts returns the values that are set, by the names of the settings.
 func (f *file) texts() map[string][]string {
-	texts := map[string][]string{"peer": f.Peer, "allow": f.Allow, "admin-host": f.AdminHost}
+	texts := map[string][]string{
+		"peer": f.Peer, "allow": f.Allow, "admin-host": f.AdminHost,
+		"gateway-host": f.GatewayHost, "gateway-origin": f.GatewayOrigin, "gateway-acme-host": f.GatewayACMEHost,
+	}
 	for name, s := range map[string]*string{
 		"space": f.Space, "listen": f.Listen, "passphrase-file": f.PassphraseFile, "sync": f.Sync, "sync-interval": f.SyncInterval, "max-drift": f.MaxDrift,
 		"max-offline": f.MaxOffline, "prune-delay": f.PruneDelay, "admin": f.Admin,
+		"gateway": f.Gateway, "gateway-tls-cert": f.GatewayTLSCert, "gateway-tls-key": f.GatewayTLSKey,
+		"gateway-acme-http": f.GatewayACMEHTTP, "gateway-acme-directory": f.GatewayACMEDirectory,
 		"lock-wait": f.LockWait, "output": f.Output, "progress": f.Progress, "log-level": f.LogLevel, "log-format": f.LogFormat,
 	} {
 		if s != nil {

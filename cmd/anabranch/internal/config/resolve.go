@@ -159,6 +159,9 @@ func (e *Effective) Text(name string) string {
 	return texts[0]
 }
 
+// IsDefault reports whether nothing was said of a setting.
+func (e *Effective) IsDefault(name string) bool { return e.values[name].Source == FromDefault }
+
 // List returns the values of a setting that is a list.
 func (e *Effective) List(name string) []string { return e.values[name].Texts }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
@@ -47,6 +48,12 @@ func (s Setting) Key() string { return strings.ReplaceAll(s.Name, "-", "_") }
 // by accident.
 const DefaultListen = "127.0.0.1:7420"
 
+// DefaultGateway is where the gateway listens unless told otherwise: on this machine only, too.
+const DefaultGateway = "127.0.0.1:7422"
+
+// GatewayOff is the value of the setting gateway that means none.
+const GatewayOff = "off"
+
 // Settings are all settings, in the order in which they are shown.
 var Settings = []Setting{
 	{Name: "dir", Doc: "the store directory", local: true, check: notEmpty},
@@ -66,6 +73,15 @@ var Settings = []Setting{
 	{Name: "max-offline", Doc: "how long a member that is away holds pruning back", Default: "720h0m0s", check: checkInterval},
 	{Name: "prune-delay", Doc: "how long what all members have is kept before it is pruned", Default: "1m0s", check: checkDuration},
 	{Name: "clock-offset", Doc: "added to the system's clock, for tests of clocks that are wrong", Default: "0s", local: true, check: checkOffset},
+	{Name: "gateway", Doc: "TCP address of the HTTP gateway for browsers and other clients; off: none", Default: DefaultGateway, check: checkGateway},
+	{Name: "gateway-host", Doc: "a name under which the gateway may be asked, beside addresses and localhost", List: true, check: gateway.CheckHost},
+	{Name: "gateway-origin", Doc: "the origin of pages that may use the gateway beside its own, as https://app.example.org", List: true, check: gateway.CheckOrigin},
+	{Name: "gateway-tls-cert", Doc: "a file with the gateway's certificate, PEM", check: notEmpty},
+	{Name: "gateway-tls-key", Doc: "a file with the key of that certificate, PEM", check: notEmpty},
+	{Name: "gateway-acme-host", Doc: "a host name for which a certificate is got by ACME, as from Let's Encrypt", List: true, check: gateway.CheckHost},
+	{Name: "gateway-acme-http", Doc: "TCP address that answers the questions of ACME over HTTP, as 0.0.0.0:80; nothing: by TLS alone", check: checkOptionalAddress},
+	{Name: "gateway-acme-directory", Doc: "URL of the directory of another ACME authority than Let's Encrypt", check: notEmpty},
+	{Name: "web", Doc: "print the address of the dashboard with a token for it, at the start", Bool: true, Default: "false", local: true, check: checkBool},
 	{Name: "admin", Doc: "TCP address for metrics, health checks and status, as 127.0.0.1:7421; nothing: off", check: checkOptionalAddress},
 	{Name: "admin-host", Doc: "a name under which the admin listener may be asked, beside addresses and localhost", List: true, check: notEmpty},
 	{Name: "pprof", Doc: "give profiles of the process on the admin listener", Bool: true, Default: "false", check: checkBool},
@@ -143,6 +159,13 @@ func checkAddress(s string) error {
 
 func checkOptionalAddress(s string) error {
 	if s == "" {
+		return nil
+	}
+	return checkAddress(s)
+}
+
+func checkGateway(s string) error {
+	if s == GatewayOff {
 		return nil
 	}
 	return checkAddress(s)

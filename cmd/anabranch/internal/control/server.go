@@ -36,6 +36,7 @@ func NewServer(n node.Node) *Server {
 	mux.HandleFunc("POST /v1/evict", s.evict)
 	mux.HandleFunc("GET /v1/backup", s.backup)
 	s.trustRoutes(mux)
+	s.tokenRoutes(mux)
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("POST /v1/verify", s.verify)
 	s.http = http.Server{

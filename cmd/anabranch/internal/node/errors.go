@@ -9,6 +9,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/backup"
 	"github.com/anabranch-db/anabranch/replica/keyfile"
@@ -34,6 +35,8 @@ var codes = []struct {
 	err  error
 }{
 	{"not_found", replica.ErrNotFound},
+	{"not_found", gateway.ErrTokenUnknown},
+	{"request", gateway.ErrTokenSpec},
 	{"no_store", ErrNoStore},
 	{"in_use", store.ErrInUse},
 	{"no_space", store.ErrNoSpace},

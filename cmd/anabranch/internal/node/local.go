@@ -7,10 +7,12 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
+	"github.com/anabranch-db/anabranch/net/gateway"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
@@ -22,6 +24,8 @@ type Local struct {
 	peerID  string
 	serving bool
 	admin   string
+	gateway string
+	tokens  func() (*gateway.Tokens, error)
 }
 
 // LocalConfig describes what a Local is made of.
@@ -32,11 +36,17 @@ type LocalConfig struct {
 	PeerID  string // of the store, also while there is no transport; may be empty
 	Serving bool   // other processes reach it over the socket
 	Admin   string // address of the admin listener; may be empty
+	Gateway string // URL of the gateway; may be empty
+	// Tokens opens the tokens of the gateway when they are first needed.
+	Tokens func() (*gateway.Tokens, error)
 }
 
 // NewLocal returns a Node that closes the replica when it is closed.
 func NewLocal(c LocalConfig) *Local {
-	return &Local{r: c.Replica, dir: c.Dir, version: c.Version, peerID: c.PeerID, serving: c.Serving, admin: c.Admin}
+	return &Local{
+		r: c.Replica, dir: c.Dir, version: c.Version, peerID: c.PeerID, serving: c.Serving, admin: c.Admin,
+		gateway: c.Gateway, tokens: sync.OnceValues(c.Tokens),
+	}
 }
 
 // existing returns a space for reading, which must not make it.
@@ -229,7 +239,7 @@ func event(c replica.Change) Event {
 // Status describes the node.
 func (l *Local) Status(ctx context.Context) (Status, error) {
 	st := Status{
-		Dir: l.dir, Serving: l.serving, Version: l.version, PeerID: l.peerID, Addresses: l.r.Addrs(), SeenAt: l.r.SeenAt(), Admin: l.admin,
+		Dir: l.dir, Serving: l.serving, Version: l.version, PeerID: l.peerID, Addresses: l.r.Addrs(), SeenAt: l.r.SeenAt(), Admin: l.admin, Gateway: l.gateway,
 		DiskBytes: l.r.Usage().DiskBytes, Clock: clockStatus(l.r.Clock()), Spaces: []SpaceStatus{}, Peers: []Peer{},
 	}
 	if l.serving {

@@ -28,6 +28,7 @@ type Node interface {
 	Inbox
 	Archive
 	Trust
+	Tokens
 	Close() error
 }
 
@@ -118,6 +119,7 @@ type Status struct {
 	Addresses []string      `json:"addresses,omitempty"`
 	SeenAt    []string      `json:"seen_at,omitempty"` // where peers see it, beside its addresses
 	Admin     string        `json:"admin,omitempty"`   // address for those who watch the node
+	Gateway   string        `json:"gateway,omitempty"` // URL of the gateway
 	DiskBytes int64         `json:"disk_bytes"`
 	Clock     Clock         `json:"clock"`
 	Spaces    []SpaceStatus `json:"spaces"`
