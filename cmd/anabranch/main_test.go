@@ -38,6 +38,8 @@ const patience = 60 * time.Second
 //	flip GLOB                 change one bit in the middle of each file
 //	forget DIR KIND           take one entry of a kind (log, feed, meta) out of a store
 //	fetch DIR PATH            ask the admin listener of the node; the status and the body are the output
+//	http TOKEN METHOD PATH [BODY]  ask the gateway, with the token in a file; status and body are the output
+//	follow TOKEN PATH, followed    begin to read an event stream, and wait until it has ended
 //	ahead DIR                 write a document as a node would whose clock is an hour ahead
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -49,12 +51,13 @@ func TestScripts(t *testing.T) {
 			env.Setenv("ANABRANCH_LISTEN", "127.0.0.1:0")
 			env.Setenv("ANABRANCH_GATEWAY", "off") // a script that wants one says where
 			env.Setenv("HOME", env.WorkDir)
+			env.Values[followKey] = make(chan struct{})
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": scriptExits, "await": scriptAwait, "node": scriptNode, "repeat": scriptRepeat, "hold": scriptHold,
 			"release": scriptRelease, "reformat": scriptReformat, "flip": scriptFlip, "forget": scriptForget, "ahead": scriptAhead,
-			"fetch": scriptFetch,
+			"fetch": scriptFetch, "http": scriptHTTP, "follow": scriptFollow, "followed": scriptFollowed,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "mounts" { // may this user make mounts of its own?

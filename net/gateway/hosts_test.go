@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -185,3 +187,6 @@ func TestBadHostsAndOriginsAreNotListed(t *testing.T) {
 		}
 	}
 }
+
+// quiet logs into a buffer.
+func quiet(b *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(b, nil)) }

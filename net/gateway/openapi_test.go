@@ -10,33 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pb33f/libopenapi"
-	validator "github.com/pb33f/libopenapi-validator"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
-
-// The description is one that OpenAPI 3.1 allows, examples and references included.
-func TestOpenAPIIsValid(t *testing.T) {
-	doc, err := libopenapi.NewDocument(openAPI)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := doc.BuildV3Model(); err != nil {
-		t.Fatal(err)
-	}
-	v, errs := validator.NewValidator(doc)
-	if len(errs) > 0 {
-		t.Fatal(errs)
-	}
-	if ok, errs := v.ValidateDocument(); !ok {
-		for _, e := range errs {
-			t.Errorf("%s: %s", e.Message, e.Reason)
-			for _, s := range e.SchemaValidationErrors {
-				t.Errorf("  %s: %s", s.FieldPath, s.Reason)
-			}
-		}
-	}
-}
 
 var restOfPath = regexp.MustCompile(`\.\.\.\}`)
 
