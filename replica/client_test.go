@@ -3,6 +3,7 @@ package replica_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,16 +111,8 @@ func entries(t *testing.T, s *replica.Space, key, p string) string {
 		}
 		all = append(all, fmt.Sprintf("%v by %s", e.Value.Any(), author))
 	}
-	sortStrings(all)
+	slices.Sort(all)
 	return strings.Join(all, ", ")
-}
-
-func sortStrings(list []string) {
-	for i := range list {
-		for k := i; k > 0 && list[k] < list[k-1]; k-- {
-			list[k], list[k-1] = list[k-1], list[k]
-		}
-	}
 }
 
 func expect(t *testing.T, what, got, want string) {
