@@ -98,6 +98,9 @@ func FuzzValue(f *testing.F) {
 		if err != nil || !slices.Equal(leaves, again) {
 			t.Errorf("%s is written %s, and read as %v, %v", text, written, again, err)
 		}
+		if len(leaves) == 1 && leaves[0].Path == "" {
+			return // which package crdt takes for a document
+		}
 		plain := crdt.AppendLeavesJSON(nil, "", func(yield func(crdt.PathKey, crdt.Value) bool) {
 			for _, l := range leaves {
 				if !yield(l.Path, l.Value) {
