@@ -9,13 +9,15 @@ function window(_, min, max) {
   return [Math.max(end - 300, Math.min(end - 60, min ?? end)), end];
 }
 
+const steps = Array.from({ length: 10 }, (_, i) => [1, 2, 5].map((n) => n * 10 ** i)).flat(); // of an axis that counts
+
 const height = 150; // CSS pixels, reserved before anything is drawn
 
 /**
  * chart makes a figure with up to two series: {node, draw(seconds, series), close()}. Series are [{name, colour}], where colour is
- * a custom property of the style sheet; words(value) puts a value in words.
+ * a custom property of the style sheet; words(value) puts a value in words; whole is for values that are counted.
  */
-export function chart({ title, series, words }) {
+export function chart({ title, series, words, whole = false }) {
   const values = series.map(() => h('strong', {}, '–'));
   const place = h('div', { class: 'plot', role: 'img', 'aria-label': `${title}: no data yet` });
   const node = h('figure', { class: 'chart card' },
@@ -45,7 +47,7 @@ export function chart({ title, series, words }) {
       },
       axes: [
         { ...axis, size: 24, space: 90, values: (_, splits) => splits.map((s) => clock(new Date(s * 1000))) },
-        { ...axis, size: 58, space: 34, values: (_, splits) => splits.map(words) },
+        { ...axis, size: 58, space: 34, values: (_, splits) => splits.map(words), ...(whole && { incrs: steps }) },
       ],
       series: [{}, ...series.map((s) => ({
         stroke: colour(s.colour), width: 2, spanGaps: true, points: { show: false }, paths: globalThis.uPlot.paths.stepped({ align: 1 }),

@@ -69,7 +69,7 @@ function spaceHealth(space, note) {
     if (p.mismatch) note('bad', `${space.name}: ${short(p.peer)} has the same writes and another state; it is being repaired`);
   }
   if (space.stableAgeMs > longHeld) {
-    const who = space.heldBackBy.map(short).join(' and ') || 'members that are away';
+    const who = holders(space).map(short).join(' and ') || 'members that are away';
     note('warn', `${space.name}: deleted things stay, for ${who} lacks changes that are ${duration(space.stableAgeMs)} old`);
   }
   if (space.snapshot) note('warn', `${space.name}: is being fetched, ${plural(space.snapshot.documents ?? 0, 'document')} so far`);
@@ -77,7 +77,7 @@ function spaceHealth(space, note) {
 
 function calm(snapshot) {
   const connected = snapshot.peers.filter((p) => p.connected).length;
-  const behind = new Set(snapshot.spaces.flatMap((s) => s.peers.filter((p) => p.connected && p.pending > 0).map((p) => p.peer))).size;
+  const behind = new Set(snapshot.spaces.flatMap((s) => s.peers.filter((p) => p.connected && p.pending > 0 && !(p.lagMs < underWay)).map((p) => p.peer))).size;
   const out = ['it takes reads and writes', connected === 0 ? 'no peer is connected' : `${plural(connected, 'peer')} connected`];
   if (connected > 0) out.push(behind === 0 ? 'all of them have everything' : `${plural(behind, 'peer is', 'peers are')} being brought up to date`);
   const conflicts = snapshot.spaces.reduce((n, s) => n + s.conflicts, 0);
@@ -85,7 +85,13 @@ function calm(snapshot) {
   return out;
 }
 
+const underWay = 3000; // ms; what was written so lately is on its way, and no lag
 const longHeld = 24 * 3_600_000; // ms; a night or a weekend away is nothing, a day that holds everybody's tombstones is worth a word
+
+/** holders are those whom stability waits for, but for what they have been sent only now. */
+export function holders(s) {
+  return s.heldBackBy.filter((id) => !s.peers.some((p) => p.peer === id && p.connected && p.lagMs < underWay));
+}
 
 /** lag says how far a peer's copy of a space is: {level, words}. */
 export function lag(p) {
@@ -93,6 +99,7 @@ export function lag(p) {
   if (p.snapshot) return { level: 'warn', words: `fetching, ${plural(p.snapshot.documents ?? 0, 'document')} of about ${plural(p.snapshot.knownDocuments ?? 0, 'document')}` };
   const behind = p.pending > 0 ? plural(p.pending, 'change') + (p.pending >= 100_000 ? ' or more' : '') + ' behind' : '';
   const since = p.lagMs > 0 ? `, ${duration(p.lagMs)}` : '';
+  if (p.connected && behind && p.lagMs < underWay) return { level: 'ok', words: 'level but for what is under way' };
   if (!p.connected) return { level: behind ? 'warn' : 'idle', words: behind ? `away, ${behind}${since}` : 'away, had everything' };
   if (behind) return { level: 'warn', words: `${behind}${since}` };
   return { level: 'ok', words: p.level ? 'level' : 'has everything' };
@@ -100,11 +107,15 @@ export function lag(p) {
 
 /** stability says how old the changes are that not everybody has, and whom that waits for. */
 export function stability(s) {
-  if (s.stableAgeMs <= 0 && s.heldBackBy.length === 0) return 'Every member has everything; deleted things are gone.';
-  const who = s.heldBackBy.map((id) => {
+  const held = holders(s);
+  if (held.length === 0) {
+    return s.stableAgeMs > 0
+      ? `Every member has everything. What was deleted in the last ${duration(s.stableAgeMs)} leaves its traces a little longer.`
+      : 'Every member has everything; deleted things are gone without a trace.';
+  }
+  const who = held.map((id) => {
     const p = s.peers.find((x) => x.peer === id);
     return `${short(id)} (${!p ? 'not met yet' : !p.connected ? 'away' : 'connected'}${p?.pending ? `, lacks ${plural(p.pending, 'change')}` : ''})`;
   });
-  const age = `The oldest change that not every member has is ${duration(s.stableAgeMs)} old.`;
-  return who.length ? `${age} It waits for ${who.join(' and ')}.` : age;
+  return `The oldest change that not every member has is ${duration(s.stableAgeMs)} old. It waits for ${who.join(' and ')}.`;
 }

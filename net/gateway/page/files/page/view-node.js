@@ -3,7 +3,7 @@
 import { chart } from './charts.js';
 import { attribute, firstAsking, h, replace, rows, text, time } from './dom.js';
 import { ago, bytes, count, dateOf, duration, rate, short } from './format.js';
-import { health, lag } from './snapshot.js';
+import { health, holders, lag } from './snapshot.js';
 
 export function nodeView(app) {
   const sentence = h('p', { class: 'sentence', 'data-level': 'ok' });
@@ -126,7 +126,7 @@ function spaceRow(app) {
       text(conflicts, count(s.conflicts));
       attribute(conflicts, 'href', app.link(s.name, 'conflicts'));
       attribute(conflicts, 'class', s.conflicts > 0 ? 'warn' : null);
-      const held = s.heldBackBy.map(short).join(', ');
+      const held = holders(s).map(short).join(', ');
       text(age, s.stableAgeMs > 0 ? duration(s.stableAgeMs) + (held ? `, for ${held}` : '') : 'all is stable');
       const level = s.peers.filter((p) => lag(p).level === 'ok').length;
       text(peers, s.peers.length ? `${level} of ${s.peers.length} level` : 'none');

@@ -3,7 +3,7 @@
 import { chart } from './charts.js';
 import { attribute, firstAsking, h, rows, text } from './dom.js';
 import { bytes, count, plural, short } from './format.js';
-import { lag, stability } from './snapshot.js';
+import { holders, lag, stability } from './snapshot.js';
 
 export function spaceView(app, { space }) {
   const tiles = Object.fromEntries(['Documents', 'Conflicts', 'Peers level', 'Changes they lack'].map((name) => [name, h('strong', {}, '–')]));
@@ -15,7 +15,7 @@ export function spaceView(app, { space }) {
   const empty = h('p', { class: 'empty' }, 'No other node keeps this space. An invitation lets one in: ', h('code', {}, 'anabranch invite'), '.');
   const gone = h('p', { class: 'problem', role: 'alert', hidden: true }, 'There is no such space here, or the token gives no rights in it.');
   const behind = chart({
-    title: 'Changes that connected peers lack', words: (n) => count(Math.round(n)), series: [{ name: 'the furthest', class: 'one', colour: '--line-1' }],
+    title: 'Changes that connected peers lack', words: (n) => count(Math.round(n)), whole: true, series: [{ name: 'the furthest', class: 'one', colour: '--line-1' }],
   });
   const past = { seconds: [], lacks: [] };
   const draw = rows(body, (p) => p.peer, memberRow);
@@ -30,7 +30,7 @@ export function spaceView(app, { space }) {
     h('section', { class: 'card' },
       h('h2', {}, 'Peers'),
       h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Peers of this space' },
-        h('table', { class: 'stack' }, h('thead', {}, h('tr', {}, ['Peer', 'Lag', 'Has', 'Stability'].map((t) => h('th', { scope: 'col' }, t)))), body)),
+        h('table', { class: 'stack' }, h('thead', {}, h('tr', {}, ['Peer', 'Lag', 'Stability'].map((t) => h('th', { scope: 'col' }, t)))), body)),
       empty),
   ]);
 
@@ -57,7 +57,7 @@ export function spaceView(app, { space }) {
         past.lacks.shift();
       }
       behind.draw(past.seconds, [past.lacks]);
-      draw(s.peers.map((p) => ({ ...p, holdsBack: s.heldBackBy.includes(p.peer) })));
+      draw(s.peers.map((p) => ({ ...p, holdsBack: holders(s).includes(p.peer) })));
       empty.hidden = body.childElementCount > 0;
     },
     close: () => behind.close(),
@@ -68,10 +68,9 @@ function memberRow() {
   const id = h('span', { class: 'mono' });
   const state = h('span', {});
   const error = h('span', { class: 'hint block' });
-  const has = h('td', { 'data-label': 'Has' });
   const waits = h('td', { 'data-label': 'Stability' });
   return {
-    node: h('tr', {}, h('th', { scope: 'row' }, id), h('td', { 'data-label': 'Lag' }, h('div', {}, state, error)), has, waits),
+    node: h('tr', {}, h('th', { scope: 'row' }, id), h('td', { 'data-label': 'Lag' }, h('div', {}, state, error)), waits),
     update(p) {
       text(id, short(p.peer));
       attribute(id, 'title', p.peer);
@@ -79,7 +78,6 @@ function memberRow() {
       text(state, l.words);
       attribute(state, 'class', `dot ${l.level}`);
       text(error, [p.lastError, p.snapshot && `${bytes(p.snapshot.bytes)} given`].filter(Boolean).join('; '));
-      text(has, plural(p.known ?? 0, 'change'));
       text(waits, p.holdsBack ? 'waits for it' : 'does not wait for it');
       attribute(waits, 'class', p.holdsBack ? 'warn' : null);
     },
