@@ -14,9 +14,10 @@ export const executable = [process.env.CHROMIUM, ...places].find((p) => p && exi
 /** skip is given to tests: the reason why they cannot run here, or false. */
 export const skip = executable ? false : 'SKIPPED: no Chromium here (Debian: apt install chromium; or set CHROMIUM to its path)';
 
-const flags = [
+export const flags = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', '--force-color-profile=srgb',
+  '--disable-features=LocalNetworkAccessChecks', // pages that a test makes up come from nowhere, and may reach nodes on this machine all the same
 ];
 
 /** launch starts a browser with a profile of its own: {browser, context(options), close()}. */
