@@ -64,7 +64,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	d := &demo{opts: o, nodes: cast(), report: new(Report)}
 	defer func() { err = errors.Join(err, closeNodes(d.nodes)) }()
-	if err := openNodes(d.nodes, dir, o.Logger); err != nil {
+	if err := openNodes(d.nodes, dir, spaceName, o.Logger); err != nil {
 		return nil, err
 	}
 	return d.report, d.run(ctx)

@@ -9,5 +9,6 @@
 // identity of its own and admits the other two by their peer IDs. What is special is their socket (cable), which loses
 // every packet while it is cut, as a pulled plug does: nobody is told, and the connections are not closed.
 //
-// Run does it, one Stage after the other, and fills in a Report; Write shows a stage of it to people.
+// Run does it, one Stage after the other, and fills in a Report; a Printer shows a stage of it to people. RunWeb is another demonstration:
+// two of the nodes with a gateway each, for browsers.
 package demo

@@ -42,14 +42,14 @@ func cast() []*node {
 
 // openNodes opens the nodes with stores below dir and lets each know the other two. Those that are open have to be closed
 // also if there is an error.
-func openNodes(nodes []*node, dir string, log *slog.Logger) error {
+func openNodes(nodes []*node, dir, space string, log *slog.Logger) error {
 	for _, n := range nodes {
 		if err := n.prepare(dir); err != nil {
 			return fmt.Errorf("node %s: %w", n.name, err)
 		}
 	}
 	for i, n := range nodes {
-		if err := n.open(nodes, nodes[i+1:], log); err != nil {
+		if err := n.open(nodes, nodes[i+1:], space, log); err != nil {
 			return fmt.Errorf("node %s: %w", n.name, err)
 		}
 	}
@@ -70,7 +70,7 @@ func (n *node) prepare(dir string) (err error) {
 }
 
 // open dials the peers in dial; the others dial this node.
-func (n *node) open(all, dial []*node, log *slog.Logger) error {
+func (n *node) open(all, dial []*node, space string, log *slog.Logger) error {
 	var peers []replica.Peer
 	for _, o := range dial {
 		peers = append(peers, replica.Peer{ID: o.identity.PeerID(), Addr: o.cable.LocalAddr().String()})
@@ -87,7 +87,7 @@ func (n *node) open(all, dial []*node, log *slog.Logger) error {
 	if n.r, err = replica.Open(replica.Config{Dir: n.dir, Transport: transport, Peers: peers, Logger: log}); err != nil {
 		return errors.Join(err, transport.Close())
 	}
-	n.space, err = n.r.Space(spaceName)
+	n.space, err = n.r.Space(space)
 	return err
 }
 
