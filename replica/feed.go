@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/replica/badgerstore"
 	"github.com/anabranch-db/anabranch/replica/docstore"
 	"github.com/anabranch-db/anabranch/replica/store"
 )
@@ -201,3 +202,12 @@ func (f *Feed) Wait(ctx context.Context) error {
 // FeedID names the present life of the store: it is Cursor.Feed of the cursors of all spaces. A store that was restored from a backup has
 // another.
 func (r *Replica) FeedID() uint64 { return r.feed }
+
+// StoreID names the store, 16 hex digits drawn when it was made. Other than FeedID it stays the same when the process is killed, or the
+// machine: what was committed is still there then. A store that `restore` made of a backup has another; a copy of the files has the same.
+func (r *Replica) StoreID() string {
+	if s, ok := r.store.(interface{ Info() badgerstore.Info }); ok {
+		return s.Info().ID[:16]
+	}
+	return fmt.Sprintf("%016x", r.feed) // a store in memory lives as long as this
+}

@@ -22,8 +22,9 @@ func (g *Gateway) routeStreams(rt *router) {
 	rt.HandleFunc("GET /v1/asyncapi.json", g.serveAsyncAPI)
 }
 
-// node names the node to clients: the life of its store, for a node that lost what it had settled is another one to them.
-func (g *Gateway) node() string { return fmt.Sprintf("%016x", g.cfg.Replica.FeedID()) }
+// node names the node to clients: its store, which says what it has settled. One that was made of a backup may have forgotten some of that, and
+// is another one to them; after a kill it is the same.
+func (g *Gateway) node() string { return g.cfg.Replica.StoreID() }
 
 // nodeHeader tells it with every answer of the channels.
 const nodeHeader = "Anabranch-Node"

@@ -70,6 +70,7 @@ export class Sync {
   #refusals = 0; // since the last welcome
   #timers = new Map<string, unknown>();
   #stopped = false;
+  #total = 0; // documents to catch up with, as last told
   #round = 0; // counts connection attempts, so that the outcome of an abandoned one is ignored
   #probes = 0;
 
@@ -298,9 +299,12 @@ export class Sync {
     switch (m.type) {
       case "welcome":
         return this.#welcome(s, m.node);
-      case "changes":
+      case "changes": 
         await this.#changes(m.items, m.cursor);
-        if (m.of) this.#host.progress(m.of.done, m.of.total);
+        if (m.of) {
+          this.#total = m.of.done < m.of.total ? m.of.total : 0;
+          this.#host.progress(m.of.done, m.of.total);
+        }
         if (++s.credit >= 8) {
           s.connection.send({ type: "credit", add: s.credit });
           s.credit = 0;
@@ -408,6 +412,8 @@ export class Sync {
       if (host.meta.sweep) gone = await tx.sweep(host.meta.gen);
       return this.#advance(tx, cursor, { level: true, sweep: undefined, ...(vector && { vector }) }, true);
     });
+    if (this.#total) host.progress(this.#total, this.#total); // the end of catching up is not always counted
+    this.#total = 0;
     if (settled.length) host.settled([], settled);
     if (first) host.metaChanged();
     const keys = new Set([...gone, ...settled.flatMap((p) => p.keys)]);
