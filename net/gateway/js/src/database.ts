@@ -206,10 +206,9 @@ export class Database {
   }
 
   /** Bases a change on what was read, if anything was. */
-  #draft(d: Draft, from?: object, bases: Map<string, Base> = this.#bases): Draft {
+  #draft(d: Draft, from?: object, bases = this.#bases): Draft {
     checkKey(d.key, this.options.prefix);
-    const given = from && this.#origins.get(from);
-    const base = given?.key === d.key ? given : (bases.get(d.key) ?? this.#bases.get(d.key));
+    const base = this.baseOf(d.key, from, bases);
     if (!base) return d; // it is based on what shows when it is written
     const ops = d.build(base.view).map((op) => withSeen(op, base.item));
     bases.set(d.key, { key: d.key, item: base.item, view: ops.reduce(apply, base.view) });
@@ -769,9 +768,10 @@ export class Database {
     if (this.#bases.size > maxBases) this.#bases.delete(this.#bases.keys().next().value!);
   }
 
-  /** @internal */
-  lastRead(key: string): Base | undefined {
-    return this.#bases.get(key);
+  /** What a change of a document is based on: what was read when `from` was given, or else what was read last. @internal */
+  baseOf(key: string, from?: object, bases = this.#bases): Base | undefined {
+    const given = from && this.#origins.get(from);
+    return given?.key === key ? given : (bases.get(key) ?? this.#bases.get(key));
   }
 
   #emit<E extends keyof Events>(event: E, e: Events[E]): void {

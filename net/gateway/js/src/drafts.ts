@@ -39,7 +39,7 @@ export class Transaction {
     const own = this.bases.get(key);
     if (own) return own.view.doc && (decode(own.view.doc) as T);
     const value = await this.db.get<T>(key);
-    const base = this.db.lastRead(key);
+    const base = this.db.baseOf(key);
     if (base) this.bases.set(key, base);
     return value;
   }

@@ -21,7 +21,7 @@ await build({
   logLevel: "warning",
 });
 const files = tests.map((f) => `${out}/${f.replace(/\.tsx?$/, ".mjs")}`);
-const run = spawnSync(process.execPath, ["--enable-source-maps", "--experimental-websocket", "--test", ...(process.env.TEST_NAME ? ["--test-name-pattern", process.env.TEST_NAME] : []), "--test-reporter=spec", ...files], {
+const run = spawnSync(process.execPath, ["--enable-source-maps", "--experimental-websocket", "--test", "--test-force-exit", ...(process.env.TEST_NAME ? ["--test-name-pattern", process.env.TEST_NAME] : []), "--test-reporter=spec", ...files], {
   stdio: "inherit",
   env: { ...process.env, NODE_NO_WARNINGS: "1" },
 });
