@@ -115,7 +115,7 @@ class Actor {
 
   async start(): Promise<void> {
     (globalThis as any).indexedDB = this.indexedDB;
-    let dead = false;
+    const death = new AbortController();
     const sockets = new Set<WebSocket>();
     const { pushes } = this;
     class Recording extends WebSocket {
@@ -129,7 +129,7 @@ class Actor {
       }
     }
     this.#die = () => {
-      dead = true;
+      death.abort();
       for (const s of sockets) {
         s.onopen = s.onmessage = s.onclose = s.onerror = null;
         s.close();
@@ -143,8 +143,8 @@ class Actor {
       platform: {
         random: () => 0.02,
         WebSocket: Recording,
-        fetch: (input, init) => (dead ? new Promise(() => {}) : fetch(input, init)),
-        setTimeout: (f, ms) => setTimeout(() => dead || f(), ms),
+        fetch: (input, init) => fetch(input, { ...init, signal: AbortSignal.any([death.signal, init!.signal!]) }),
+        setTimeout: (f, ms) => setTimeout(() => death.signal.aborted || f(), ms),
         lock: undefined,
         channel: undefined,
       },
@@ -155,6 +155,8 @@ class Actor {
   /** Ends without ceremony; what was on disk is there at the next start. */
   crash(): void {
     this.#die();
+    // What it had received and not yet stored is lost; a transaction that has begun may still end.
+    this.db.store.run = () => new Promise(() => {});
   }
 }
 

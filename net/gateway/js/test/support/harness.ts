@@ -138,6 +138,8 @@ export async function openTab(node: FakeNode, { browser = new Browser(), clock =
   crashes.set(db, () => {
     dead = true;
     die();
+    // What it had received and not yet stored is lost; a transaction that has begun may still end.
+    db.store.run = () => new Promise(() => {});
     for (const s of sockets) {
       s.onmessage = s.onclose = s.onerror = null;
       s.close();
