@@ -18,6 +18,7 @@ FORGET_DOCUMENTS=${FORGET_DOCUMENTS:-50000}
 SOAK_MINUTES=${SOAK_MINUTES:-2}
 SOAK_REPORT=${SOAK_REPORT:-}         # file for a summary
 KILL_ROUNDS=${KILL_ROUNDS:-50}        # kill -9 rounds, of .ci/deep only: the gate leaves the number to the test
+CLIENT_SEEDS=${CLIENT_SEEDS:-30}     # random histories of TypeScript clients and two nodes
 TEST_TIMEOUT=${TEST_TIMEOUT:-15m}    # for the tests of one package
 
 SKIP=77
@@ -137,13 +138,14 @@ stage_replay() { # the whole real histories, on every store and transport
   ANABRANCH_REPLAY=all go test -count=1 -timeout "$TEST_TIMEOUT" -run TestRealHistories ./cmd/anabranch/internal/replay
 }
 
-stage_client() { # the TypeScript client: types, tests, bundle
+stage_client() { # the TypeScript client: types, tests, bundle, $CLIENT_SEEDS random histories with real nodes
   local dir=net/gateway/js
   if [ ! -f $dir/package.json ]; then
     echo "there is no $dir/package.json"
     return $SKIP
   fi
-  (cd $dir && npm ci --no-audit --no-fund --loglevel=error && npm test)
+  need_tools nodejs:node npm:npm
+  (cd $dir && npm ci --no-audit --no-fund --loglevel=error && ANABRANCH_FUZZ_SEEDS=$CLIENT_SEEDS npm test)
 }
 
 stage_browser() { # the page, the example and the client in a real Chromium

@@ -57,6 +57,7 @@ export interface Result {
     status: "accepted" | "rejected" | "retry";
     cursor?: string;
     dot?: string;
+    duplicate?: true;
     code?: string;
     detail?: string;
     after?: number;

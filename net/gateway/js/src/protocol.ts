@@ -43,7 +43,8 @@ export interface Result {
   seq: number;
   status: "accepted" | "rejected" | "retry";
   cursor?: string;
-  dot?: string;
+  dot?: string; // absent if it changed nothing, or is answered once more
+  duplicate?: true;
   code?: string;
   detail?: string;
   after?: number;

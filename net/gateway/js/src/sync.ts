@@ -534,7 +534,9 @@ export class Sync {
         wait ??= r;
       } else if (r.status === "accepted") {
         Object.assign(p, { state: "accepted", cursor: r.cursor });
-        (!r.cursor || reached(host.meta.cursor, r.cursor) ? settled : changed).push(p);
+        // One that changed nothing there has nothing to wait for.
+        const nothing = !r.cursor || (!r.dot && !r.duplicate);
+        (nothing || reached(host.meta.cursor, r.cursor!) ? settled : changed).push(p);
       } else if (r.code === "client-taken") {
         return this.#renewClient();
       } else {
