@@ -90,41 +90,47 @@ test("a tab that does not lead may ask for a new attempt", async () => {
   await Promise.all([one.close(), two.close()]);
 });
 
-test("a full storage is said, and what was saved before stays", async () => {
-  const node = new FakeNode();
-  const browser = new Browser(), clock = new Clock();
-  const db = await openTab(node, { browser, clock });
-  await db.caughtUp();
-  await db.save("a", { n: 1 }).synced;
-  const errors: Error[] = [];
-  db.on("error", (e) => void errors.push(e));
-  // As a browser does it: the request fails, and the transaction with it.
-  const put = IDBObjectStore.prototype.put;
-  let full = true;
-  IDBObjectStore.prototype.put = function (this: IDBObjectStore, ...args: Parameters<typeof put>) {
-    if (full) throw new DOMException("the quota is exceeded", "QuotaExceededError");
-    return put.apply(this, args);
-  };
-  try {
-    const w = db.save("a", { n: 2 });
-    await assert.rejects(w, (e) => e instanceof StorageError && e.code === "quota");
-    await assert.rejects(w.synced);
-    assert.equal((errors[0] as StorageError).code, "quota");
-    assert.deepEqual(await db.get("a"), { n: 1 });
-    // What comes cannot be kept either: it does not count as received.
-    node.write("b", { n: 1 });
-    await until("it gave up", () => db.status === "offline");
-    assert.equal(db.problem!.code, "quota");
-    full = false;
-    await clock.advance(30_000);
-    await until("it came again", () => db.get("b"));
-    await db.save("a", { n: 3 }).synced;
-    assert.deepEqual(node.doc("a"), { n: 3 });
-  } finally {
-    IDBObjectStore.prototype.put = put;
-  }
-  await db.close();
-});
+for (const part of ["docs", "meta", "pending"]) {
+  test(`a full storage is said, and what was saved before stays (${part})`, async () => {
+    const node = new FakeNode();
+    const browser = new Browser(), clock = new Clock();
+    const db = await openTab(node, { browser, clock });
+    await db.caughtUp();
+    await db.save("a", { n: 1 }).synced;
+    await until("it is settled", () => !db.pending.length);
+    const errors: Error[] = [];
+    db.on("error", (e) => void errors.push(e));
+    // As a browser does it: the request fails, and the transaction with it.
+    const put = IDBObjectStore.prototype.put;
+    let full = true;
+    IDBObjectStore.prototype.put = function (this: IDBObjectStore, ...args: Parameters<typeof put>) {
+      if (full && this.name === part) throw new DOMException("the quota is exceeded", "QuotaExceededError");
+      return put.apply(this, args);
+    };
+    try {
+      if (part !== "docs") {
+        const w = db.save("a", { n: 2 });
+        await assert.rejects(w, (e) => e instanceof StorageError && e.code === "quota");
+        await assert.rejects(w.synced);
+        assert.equal((errors[0] as StorageError).code, "quota");
+        assert.deepEqual(await db.get("a"), { n: 1 });
+        assert.equal(db.pending.length, 0);
+      }
+      // What comes cannot be kept either: it does not count as received.
+      node.write("b", { n: 1 });
+      if (part === "pending") full = false;
+      else await until("it gave up", () => db.status === "offline" && db.problem!.code === "quota");
+      full = false;
+      await clock.advance(30_000);
+      await until("it came again", () => db.get("b"));
+      await db.save("a", { n: 3 }).synced;
+      assert.deepEqual(node.doc("a"), { n: 3 });
+    } finally {
+      IDBObjectStore.prototype.put = put;
+    }
+    await db.close();
+  });
+}
 
 test("saving is by difference from what was read", async () => {
   const node = new FakeNode();
