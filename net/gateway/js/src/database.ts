@@ -596,7 +596,9 @@ export class Database {
     this.#fresh = true;
     // If the record alone is gone, whatever is pending may have been sent.
     const last = (await tx.pending()).at(-1)?.seq ?? 0;
-    const meta: Meta = { epoch: newClient(), client: newClient(), seq: last, at: 0, sent: last, prefix: this.options.prefix, gen: 1, sweep: true, level: false };
+    const meta: Meta = { epoch: newClient(), client: newClient(), seq: last, at: 0, sent: last, prefix: this.options.prefix, gen: 1, level: false };
+    // Documents without a record belong to nobody: they go once everything was told anew.
+    if ((await tx.docs("", undefined, 1)).length) meta.sweep = true;
     tx.putMeta(meta);
     return meta;
   }

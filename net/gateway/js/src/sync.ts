@@ -172,9 +172,12 @@ export class Sync {
     if (!transport) return this.#pause({ code: "unreachable", detail: "no transport can be used here" });
     const round = ++this.#round;
     this.#host.status("connecting");
+    // An app that gives no answer is asked again.
+    this.#timer("connect", 30 * second, () => this.#pause({ code: "no-token", detail: "the app gives no token" }));
     Promise.all([this.#token(), dials[transport]()]).then(
       ([token, dial]) => {
         if (this.#stopped || round !== this.#round) return;
+        this.#cancel("connect");
         if (!token || token === this.#refused) return this.#needAuth();
         this.#refused = undefined;
         this.#adopt(this.#dial(transport, dial, token));
@@ -264,6 +267,7 @@ export class Sync {
 
   /** Full jitter: clients that were cut off together must not come back together. */
   #pause(why: Closed): void {
+    this.#round++;
     const limit = Math.min(250 * 2 ** this.#attempts++, 30 * second);
     this.#host.status("offline", why);
     this.#timer("connect", Math.max(this.#host.platform.random() * limit, why.after ?? 0), () => this.#connect(true));
@@ -386,8 +390,9 @@ export class Sync {
     const host = this.#host;
     const contested: string[] = [];
     const settled = await this.#run("lazy", async (tx) => {
-      const { gen } = host.meta;
-      const own = await Promise.all(items.map(async (item) => (await tx.doc(item.key))?.own));
+      const { gen, level, sweep } = host.meta;
+      // In a first sync nothing is here yet.
+      const own = level || sweep ? await Promise.all(items.map(async (item) => (await tx.doc(item.key))?.own)) : [];
       items.forEach((item, i) => {
         if (item.deleted) return tx.deleteDoc(item.key);
         const d: DocRecord = { key: item.key, gen, item };

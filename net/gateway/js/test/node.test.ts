@@ -173,6 +173,37 @@ test("both stores do the same", async (t) => {
   );
 });
 
+test("an app that is killed while it saves loses nothing that was said to be saved", async (t) => {
+  const dir = directory(t);
+  let random = 12345;
+  for (let round = 0; round < 8; round++) {
+    const child = spawn(process.execPath, [process.env["ANABRANCH_TEST_BUILD"] + "/programs/saver.mjs", dir], { stdio: ["ignore", "pipe", "inherit"] });
+    const gone = new Promise((resolve) => child.on("exit", resolve));
+    let said = "";
+    random = (random * 48271) % 0x7fffffff;
+    const enough = random % 500; // so many bytes of what it says, then it dies in the middle of something
+    await new Promise<void>((resolve) => {
+      child.stdout.on("data", (d) => {
+        said += d;
+        if (said.length > enough) resolve();
+      });
+      child.on("exit", () => resolve());
+    });
+    child.kill("SIGKILL");
+    await gone;
+    const last = Number(said.slice(0, said.lastIndexOf("\n")).split("\n").at(-1));
+    const store = await fileStore(dir);
+    const { meta, pending } = await all(store);
+    const saved = pending.flatMap((p) => p.ops.map((op) => (op.op === "set" && op.key === "last" ? (op.value as { n?: number }).n ?? op.value : 0))).map(Number);
+    assert.ok(Math.max(...saved) >= last, `round ${round}: ${last} was said, ${Math.max(...saved)} is there`);
+    assert.equal(new Set(pending.map((p) => p.seq)).size, pending.length);
+    assert.equal(meta!.seq, pending.at(-1)!.seq);
+    const counted = pending.filter((p) => p.ops[0]!.op === "increment").length;
+    assert.ok(counted >= last - 1 && counted <= Math.max(...saved) + 1);
+    await store.close();
+  }
+});
+
 test("a client on files: saved, killed, opened again, sent", async (t) => {
   const dir = directory(t);
   const node = new FakeNode();

@@ -6,7 +6,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const out = "test/.build";
+const out = `test/.build/${process.pid}`; // several runs do not disturb each other
 const wanted = process.argv.slice(2);
 const tests = readdirSync("test").filter((f) => /\.test\.tsx?$/.test(f) && (!wanted.length || wanted.some((w) => f.includes(w))));
 let binary = process.env.ANABRANCH_BINARY;
@@ -28,7 +28,8 @@ if (binary === undefined && tests.some((f) => readFileSync("test/" + f, "utf8").
 }
 rmSync(out, { recursive: true, force: true });
 await build({
-  entryPoints: tests.map((f) => "test/" + f),
+  entryPoints: [...tests.map((f) => "test/" + f), "test/programs/saver.ts"],
+  outbase: "test",
   outdir: out,
   outExtension: { ".js": ".mjs" },
   bundle: true,
@@ -43,7 +44,7 @@ await build({
 const files = tests.map((f) => `${out}/${f.replace(/\.tsx?$/, ".mjs")}`);
 const run = spawnSync(process.execPath, ["--enable-source-maps", "--experimental-websocket", "--test", "--test-force-exit", "--test-reporter=spec", ...files], {
   stdio: "inherit",
-  env: { ...process.env, NODE_NO_WARNINGS: "1", ANABRANCH_BINARY: binary ?? "" },
+  env: { ...process.env, NODE_NO_WARNINGS: "1", ANABRANCH_BINARY: binary ?? "", ANABRANCH_TEST_BUILD: out },
 });
 rmSync(out, { recursive: true, force: true });
 if (made) rmSync(made, { recursive: true, force: true });
