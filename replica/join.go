@@ -269,8 +269,8 @@ func (s *Space) admitByTicket(peer PeerID, q protocol.JoinRequest) protocol.Join
 	return protocol.Joined
 }
 
-// answerIntroduction hears a node that was let in elsewhere. One whose rights were revoked is told so; one that had none learns
-// nothing, not even whether the space is here.
+// answerIntroduction hears a node that was let in elsewhere. One that has rights is told what gives this node its own; one whose rights were
+// revoked is told so; one that had none learns nothing, not even whether the space is here.
 func (s *Space) answerIntroduction(peer PeerID, q protocol.JoinRequest) protocol.JoinAnswer {
 	list, err := grant.ParseAll(q.Statements)
 	if err != nil || len(list) > maxIntroduction {
@@ -280,7 +280,7 @@ func (s *Space) answerIntroduction(peer PeerID, q protocol.JoinRequest) protocol
 	v := s.permissions()
 	switch st := v.Revocation(peer); {
 	case v.Rights(peer) >= ReadRights:
-		return protocol.JoinAnswer{}
+		return protocol.JoinAnswer{Statements: grant.AppendAll(nil, v.Chain(s.r.me()))}
 	case st != nil:
 		s.trust.mu.Lock()
 		defer s.trust.mu.Unlock()

@@ -22,7 +22,7 @@ const groupTrust = "trust"
 func newSpaceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "space",
-		Short: "Make, list and remove spaces",
+		Short: "Make, list, recover and remove spaces",
 		Long: `A space is a set of documents that is exchanged as a whole. There are two kinds. A space without a key is made when something is first
 written to it, and every peer that --allow lists shares it. A space with a key is made by ` + "`space create`" + `, and shared with those who
 were invited to it, with the rights that they were given.`,
@@ -62,7 +62,7 @@ may do what.`,
 			return a.withNode(cmd.Context(), false, func(n node.Node) error { return a.listSpaces(cmd.Context(), n) })
 		},
 	}
-	cmd.AddCommand(create, ls, newSpaceRemoveCommand())
+	cmd.AddCommand(create, ls, newSpaceRemoveCommand(), newSpaceRecoverCommand())
 	return cmd
 }
 

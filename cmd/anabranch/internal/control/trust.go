@@ -25,6 +25,15 @@ func (s *Server) trustRoutes(mux *http.ServeMux) {
 		space, err := s.node.CreateSpace(r.Context(), r.URL.Query().Get("space"))
 		answer(w, space, err)
 	})
+	mux.HandleFunc("POST /v1/spaces/recovered", func(w http.ResponseWriter, r *http.Request) {
+		var q node.Recovery
+		if err := decodeRequest(r.Body, &q); err != nil {
+			answer(w, nil, err)
+			return
+		}
+		space, err := s.node.RecoverSpace(r.Context(), q)
+		answer(w, space, err)
+	})
 	mux.HandleFunc("DELETE /v1/spaces", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, nothing{}, s.node.RemoveSpace(r.Context(), r.URL.Query().Get("space")))
 	})
@@ -70,6 +79,12 @@ func (s *Server) join(w http.ResponseWriter, r *http.Request) {
 // CreateSpace implements node.Trust, as do the following.
 func (c *Client) CreateSpace(ctx context.Context, name string) (s node.Space, err error) {
 	return s, c.call(ctx, http.MethodPost, "/v1/spaces", url.Values{"space": {name}}, nil, &s)
+}
+
+// RecoverSpace makes the node an admin of a space by its key.
+func (c *Client) RecoverSpace(ctx context.Context, q node.Recovery) (s node.Space, err error) {
+	err = c.call(ctx, http.MethodPost, "/v1/spaces/recovered", nil, q, &s)
+	return s, err
 }
 
 // Spaces lists the spaces.

@@ -27,6 +27,8 @@ type Trust interface {
 	Withdraw(ctx context.Context, space, ticket string) error
 	// Join joins a space with a ticket; name may be empty.
 	Join(ctx context.Context, ticket, name string) (Space, error)
+	// RecoverSpace makes this node an admin of a space by the space's key, which is among its keys; see replica.RecoverSpace.
+	RecoverSpace(ctx context.Context, q Recovery) (Space, error)
 	// Permissions lists who has rights in a space, and who was revoked.
 	Permissions(ctx context.Context, space string) ([]Permission, error)
 	// Revoke takes a node's rights; peer may be the beginning of an ID.
@@ -49,6 +51,19 @@ type Invitation struct {
 	Uses    int           `json:"uses,omitempty"`
 	Lasting time.Duration `json:"lasting_ns,omitempty"`
 	Addrs   []string      `json:"addresses,omitempty"`
+}
+
+// Recovery says which space to recover.
+type Recovery struct {
+	ID   string   `json:"id"`
+	Name string   `json:"name,omitempty"`
+	From []Source `json:"from,omitempty"`
+}
+
+// Source is a node that has it.
+type Source struct {
+	Peer string `json:"peer"`
+	Addr string `json:"address"`
 }
 
 // Ticket describes a ticket. With its text anybody can join.
@@ -97,6 +112,26 @@ func describeSpace(s *replica.Space) Space {
 		}
 	}
 	return out
+}
+
+// RecoverSpace implements Trust.
+func (l *Local) RecoverSpace(ctx context.Context, q Recovery) (Space, error) {
+	id, err := replica.ParseSpaceID(q.ID)
+	if err != nil {
+		return Space{}, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	from := make([]replica.Peer, len(q.From))
+	for i, f := range q.From {
+		from[i].Addr = f.Addr
+		if from[i].ID, err = replica.ParsePeerID(f.Peer); err != nil {
+			return Space{}, fmt.Errorf("%w: %w", ErrRequest, err)
+		}
+	}
+	s, err := l.r.RecoverSpace(ctx, id, q.Name, from)
+	if err != nil {
+		return Space{}, err
+	}
+	return describeSpace(s), nil
 }
 
 // Spaces implements Trust.
