@@ -24,8 +24,11 @@ import (
 	"github.com/anabranch-db/anabranch/replica"
 )
 
+// secondProcess does what a second process of this program is to do, and reports whether this is one.
+var secondProcess = func() bool { return false }
+
 func TestMain(m *testing.M) {
-	if !runCrowd() {
+	if !secondProcess() {
 		goleak.VerifyTestMain(m)
 	}
 }
