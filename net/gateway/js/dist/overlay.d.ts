@@ -1,9 +1,10 @@
 import type { Item, ItemConflict, Op } from "./protocol.js";
 import { type Wire, type WireObject } from "./wire.js";
-/** What shows of a document, undefined if it does not exist, and which of its leaves are counters. */
+/** What shows of a document, undefined if it does not exist, which of its leaves are counters, and where something is hidden. */
 export interface View {
     doc?: WireObject;
     counters: readonly string[];
+    hidden?: readonly string[];
 }
 export declare function viewOf(item?: Item): View;
 export declare function valueAt(doc: Wire | undefined, names: readonly string[]): Wire | undefined;

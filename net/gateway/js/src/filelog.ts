@@ -132,7 +132,7 @@ export class FileLog implements Store {
         }
         return found;
       },
-      contested: async () => copy([...d.values()].filter((x) => x.contested)),
+      contested: async () => copy([...d.values()].filter((x) => x.contested).sort((x, y) => (x.key < y.key ? -1 : 1))),
       putDoc: (x) => put(docs, x.key, x),
       deleteDoc: (key) => put(docs, key),
       sweep: async (gen) => {

@@ -4,14 +4,15 @@ import type { Item, ItemConflict, Op, Seen } from "./protocol.js";
 import { below, contains, toNames } from "./pointer.js";
 import { appName, equal, integer, isMap, wireInt, wireName, type Wire, type WireObject } from "./wire.js";
 
-/** What shows of a document, undefined if it does not exist, and which of its leaves are counters. */
+/** What shows of a document, undefined if it does not exist, which of its leaves are counters, and where something is hidden. */
 export interface View {
   doc?: WireObject;
   counters: readonly string[];
+  hidden?: readonly string[];
 }
 
 export function viewOf(item?: Item): View {
-  return { doc: item?.doc, counters: item?.counters ?? [] };
+  return { doc: item?.doc, counters: item?.counters ?? [], hidden: item?.conflicts?.map((c) => c.path) };
 }
 
 export function valueAt(doc: Wire | undefined, names: readonly string[]): Wire | undefined {
@@ -27,18 +28,17 @@ export function valueAt(doc: Wire | undefined, names: readonly string[]): Wire |
 export function apply(view: View, op: Op): View {
   if (op.op === "delete") return { counters: [] };
   const names = toNames(op.path);
+  const isSet = op.op === "set";
+  const left = (all?: readonly string[]) => all?.filter((c) => !contains(op.path, c) && !(isSet && contains(c, op.path))) ?? [];
   switch (op.op) {
-    case "set": {
-      const doc = put(view.doc, names, op.value);
-      return { doc: doc as WireObject, counters: view.counters.filter((c) => !contains(op.path, c) && !contains(c, op.path)) };
-    }
+    case "set":
     case "remove":
-      return { doc: take(view.doc, names) as WireObject | undefined, counters: view.counters.filter((c) => !contains(op.path, c)) };
+      return { doc: (isSet ? put(view.doc, names, op.value) : take(view.doc, names)) as WireObject | undefined, counters: left(view.counters), hidden: left(view.hidden) };
     case "increment": {
       const counted = view.counters.includes(op.path);
       const old = counted ? (integer(valueAt(view.doc, names)) ?? 0n) : 0n;
       const doc = put(view.doc, names, wireInt(old + integer(op.by)!)) as WireObject;
-      return { doc, counters: counted ? view.counters : [...view.counters, op.path] };
+      return { ...view, doc, counters: counted ? view.counters : [...view.counters, op.path] };
     }
   }
 }
@@ -66,12 +66,15 @@ export function difference(key: string, read: View, wanted: WireObject): Op[] {
   const ops: Op[] = [];
   const walk = (old: Wire | undefined, now: Wire, path: string): void => {
     if (isMap(old) && isMap(now)) {
+      const from = ops.length;
       for (const name of Object.keys({ ...old, ...now }).sort()) {
         const inner = below(path, appName(name));
         if (Object.hasOwn(now, name)) walk(Object.hasOwn(old, name) ? old[name] : undefined, now[name]!, inner);
         // A member of this name is never shown to the app, so its absence says nothing.
         else if (name !== "__proto__") ops.push({ op: "remove", key, path: inner, seen: {} });
       }
+      // A value that lies hidden here would show again if what is newer went: it goes with it.
+      if (read.hidden?.includes(path) && ops.slice(from).some((op) => op.op === "remove")) ops.splice(from, Infinity, { op: "set", key, path, value: now, seen: {} });
       return;
     }
     if (equal(old, now)) return;
