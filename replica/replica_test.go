@@ -535,3 +535,38 @@ func TestPeerWithAFullDiskCatchesUpOnceThereIsSpace(t *testing.T) {
 	waitLevel(t, sa, sb)
 	mustVerify(t, sb)
 }
+
+func TestLookupMakesNoSpace(t *testing.T) {
+	r := open(t, replica.Config{})
+	if _, ok := r.Lookup("notes"); ok || len(r.Spaces()) > 0 {
+		t.Error("there is a space before there is one")
+	}
+	s := space(t, r)
+	if found, ok := r.Lookup(s.Name()); !ok || found != s {
+		t.Errorf("%v, %v", found, ok)
+	}
+	if _, ok := r.Lookup("space-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"); ok {
+		t.Error("an ID that nobody has is that of a space")
+	}
+}
+
+func TestDocumentInTransactionIsWhole(t *testing.T) {
+	s := space(t, open(t, replica.Config{}))
+	set(t, s, "k", "x", 1)
+	_, err := s.Update(t.Context(), func(tx *replica.Tx) error {
+		if d, err := tx.Doc("none").Document(); err != nil || d.IsLive() {
+			t.Errorf("a document that does not exist: %v, %v", d, err)
+		}
+		if err := tx.Doc("k").Set(crdt.Path{"y"}, 2); err != nil {
+			return err
+		}
+		d, err := tx.Doc("k").Document()
+		if err == nil && string(d.AppendJSON(nil)) != `{"x":1,"y":2}` {
+			t.Errorf("%s", d.AppendJSON(nil))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
