@@ -19,7 +19,9 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv("ANABRANCH_GATEWAY") == "" { // nodes of tests must not meet at its default address
-		os.Setenv("ANABRANCH_GATEWAY", "off")
+		if err := os.Setenv("ANABRANCH_GATEWAY", "off"); err != nil {
+			panic(err)
+		}
 	}
 	testscript.Main(m, map[string]func(){"anabranch": main})
 }

@@ -109,12 +109,12 @@ func (g *Gateway) space(gr Grant, name string, need replica.Rights) (*replica.Sp
 	return g.cfg.Replica.Space(name)
 }
 
-// existing is space without making one.
-func (g *Gateway) existing(gr Grant, name string, need replica.Rights) (*replica.Space, error) {
-	if _, isKnown := g.cfg.Replica.Lookup(name); !isKnown && gr.May(name, need) {
+// readable is space for reading what is here: it makes none.
+func (g *Gateway) readable(gr Grant, name string) (*replica.Space, error) {
+	if _, isKnown := g.cfg.Replica.Lookup(name); !isKnown && gr.May(name, replica.ReadRights) {
 		return nil, &Problem{Status: http.StatusNotFound, Code: CodeNotFound, Detail: fmt.Sprintf("there is no space %.80q here", name)}
 	}
-	return g.space(gr, name, need)
+	return g.space(gr, name, replica.ReadRights)
 }
 
 // visible returns the spaces that a grant may read.

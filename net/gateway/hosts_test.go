@@ -37,7 +37,7 @@ func accessGateway(t *testing.T, change func(*Config)) (*Gateway, *Tokens) {
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := r.Close(); err != nil {
+		if err := c.Replica.Close(); err != nil {
 			t.Error(err)
 		}
 	})

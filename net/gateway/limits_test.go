@@ -219,7 +219,7 @@ func listen(t *testing.T, g *Gateway) string {
 
 // A body that does not come ends the request, and gives back the room that was kept for it.
 func TestSlowBodiesAreGivenUp(t *testing.T) {
-	g, tokens := accessGateway(t, func(c *Config) { c.Limits = Limits{Timeout: 50 * time.Millisecond, BodyBytes: 1000, BodiesBytes: 1000} })
+	g, tokens := accessGateway(t, func(c *Config) { c.Limits = Limits{Timeout: 3 * time.Second, BodyBytes: 1000, BodiesBytes: 1000} })
 	text, _ := issue(t, tokens, TokenSpec{Space: "notes", Rights: replica.WriteRights})
 	conn, err := net.Dial("tcp", listen(t, g))
 	if err != nil {
@@ -260,7 +260,7 @@ func TestConnectionsThatAreNoHTTP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go io.WriteString(conn, text) // which the server may not read to the end
+		go func() { _, _ = io.WriteString(conn, text) }() // the server may not read it to the end
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err == nil {
 			if resp.StatusCode < 400 && name != "no target" {
@@ -275,7 +275,7 @@ func TestConnectionsThatAreNoHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		t.Error(resp.Status)
 	}
 }

@@ -15,19 +15,18 @@ import (
 // nodeView is the answer of GET /v1/node, and each event of /v1/node/events: how the node is, for a dashboard. Times are Unix
 // milliseconds by the node's clock, 0 for never; durations are milliseconds.
 type nodeView struct {
-	Time    int64         `json:"time"`
-	You     nodeYou       `json:"you"`
-	Node    nodeSelf      `json:"node"`
-	Ready   bool          `json:"ready"`
-	Checks  []nodeCheck   `json:"checks"`
-	Store   nodeStore     `json:"store"`
-	Clock   nodeClock     `json:"clock"`
-	Spaces  []nodeSpace   `json:"spaces"`
-	Peers   []nodePeer    `json:"peers"`
-	Totals  nodeTotals    `json:"totals"`
-	Gateway nodeGateway   `json:"gateway"`
-	Rates   *nodeRates    `json:"rates,omitempty"` // over the time since the last look; absent at the first
-	commits time.Duration // not told
+	Time    int64       `json:"time"`
+	You     nodeYou     `json:"you"`
+	Node    nodeSelf    `json:"node"`
+	Ready   bool        `json:"ready"`
+	Checks  []nodeCheck `json:"checks"`
+	Store   nodeStore   `json:"store"`
+	Clock   nodeClock   `json:"clock"`
+	Spaces  []nodeSpace `json:"spaces"`
+	Peers   []nodePeer  `json:"peers"`
+	Totals  nodeTotals  `json:"totals"`
+	Gateway nodeGateway `json:"gateway"`
+	Rates   *nodeRates  `json:"rates,omitempty"` // over the time since the last look; absent at the first
 }
 
 // nodeYou says what the token is good for.
@@ -262,13 +261,13 @@ func (g *Gateway) viewFor(s *sample, gr Grant) *nodeView {
 	v := &nodeView{
 		Time: millis(g.cfg.Now()), You: nodeYou{Subject: gr.Subject, Space: gr.Space, Rights: gr.Rights.String(), Expires: millis(gr.Expires)},
 		Node:  nodeSelf{Peer: g.cfg.Replica.Self().String(), Version: g.cfg.Version, Started: millis(g.started), Addresses: []string{}},
-		Ready: true, Checks: []nodeCheck{}, Store: nodeStore{DiskBytes: m.Usage.DiskBytes, FreeBytes: int64(m.Usage.FreeBytes), FloorBytes: int64(m.Usage.FloorBytes)},
+		Ready: true, Checks: []nodeCheck{}, Store: nodeStore{DiskBytes: m.Usage.DiskBytes, FreeBytes: m.Usage.FreeBytes, FloorBytes: m.Usage.FloorBytes},
 		Clock: clockOf(m.Clock, gr), Spaces: []nodeSpace{}, Peers: []nodePeer{}, Rates: s.rates,
 		Totals: nodeTotals{
 			Transactions: m.Transactions, Deltas: m.Deltas, Commits: total(m.Commits.Counts), CommitSeconds: m.Commits.Sum,
 			CommitsFailed: m.CommitsFailed, Watchers: m.Watchers,
 		},
-		Gateway: nodeGateway(gatewayOf(s.stats)),
+		Gateway: gatewayOf(s.stats),
 	}
 	for _, r := range m.Refused {
 		v.Totals.Refused += r.Count

@@ -16,7 +16,7 @@ func TestNodeTellsHowItIs(t *testing.T) {
 	c, _ := rivals(t, 2)
 	a := c.want(200, "GET", "/v1/node", "")
 	spaces := a["spaces"].([]any)
-	if len(spaces) != 1 || a["ready"] != true {
+	if len(spaces) != 1 || a["ready"] != any(true) {
 		t.Fatalf("%v", a)
 	}
 	s := spaces[0].(map[string]any)
@@ -27,7 +27,7 @@ func TestNodeTellsHowItIs(t *testing.T) {
 	if len(peers) != 1 {
 		t.Fatalf("%v", peers)
 	}
-	if p := peers[0].(map[string]any); p["peer"] != memnet.ID("b").String() || p["connected"] != true || p["address"] != "" {
+	if p := peers[0].(map[string]any); p["peer"] != memnet.ID("b").String() || p["connected"] != any(true) || p["address"] != "" {
 		t.Errorf("a token for one space sees an address: %v", p)
 	}
 	status := c.want(200, "GET", "/v1/spaces/notes/status", "")

@@ -39,7 +39,7 @@ const (
 )
 
 // Problem is an error that is told to a client, as application/problem+json (RFC 9457) over HTTP.
-type Problem struct {
+type Problem struct { //nolint:errname // it is what the RFC calls it, and what clients are told
 	Status     int    // of HTTP
 	Code       string // for programs
 	Detail     string // for people

@@ -171,7 +171,7 @@ func (g *Gateway) listSpaces(w http.ResponseWriter, r *http.Request, gr Grant) {
 
 func (g *Gateway) getStatus(w http.ResponseWriter, r *http.Request, gr Grant) {
 	g.begin(w, r, 0)
-	s, err := g.existing(gr, r.PathValue("space"), replica.ReadRights)
+	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
 		g.fail(w, r, err)
 		return
@@ -217,7 +217,7 @@ func (g *Gateway) getDocument(w http.ResponseWriter, r *http.Request, gr Grant) 
 		g.fail(w, r, err)
 		return
 	}
-	s, err := g.existing(gr, r.PathValue("space"), replica.ReadRights)
+	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
 		g.fail(w, r, err)
 		return
@@ -288,7 +288,7 @@ func (g *Gateway) listDocuments(w http.ResponseWriter, r *http.Request, gr Grant
 		g.fail(w, r, err)
 		return
 	}
-	s, err := g.existing(gr, r.PathValue("space"), replica.ReadRights)
+	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
 		g.fail(w, r, err)
 		return

@@ -57,7 +57,7 @@ func (g *Gateway) listConflicts(w http.ResponseWriter, r *http.Request, gr Grant
 		g.fail(w, r, err)
 		return
 	}
-	s, err := g.existing(gr, r.PathValue("space"), replica.ReadRights)
+	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
 		g.fail(w, r, err)
 		return
@@ -82,7 +82,7 @@ func (g *Gateway) listConflicts(w http.ResponseWriter, r *http.Request, gr Grant
 
 func (g *Gateway) getConflicts(w http.ResponseWriter, r *http.Request, gr Grant) {
 	g.begin(w, r, 0)
-	s, err := g.existing(gr, r.PathValue("space"), replica.ReadRights)
+	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
 		g.fail(w, r, err)
 		return

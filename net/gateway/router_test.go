@@ -42,7 +42,7 @@ func TestRoutesAreMatchedAsTheyWereSent(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	rt.ServeHTTP(w, httptest.NewRequest("DELETE", "/v1/spaces/a/docs/k", nil))
+	rt.ServeHTTP(w, httptest.NewRequest(http.MethodDelete, "/v1/spaces/a/docs/k", nil))
 	wantProblem(t, w, 405, CodeMethod)
 	if allow := w.Header().Get("Allow"); allow != "GET, HEAD, OPTIONS, PUT" {
 		t.Errorf("Allow: %s", allow)

@@ -88,7 +88,7 @@ func TestGatewayOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != 200 || resp.ProtoMajor != 2 || resp.TLS.Version != tls.VersionTLS13 {
+	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 || resp.TLS.Version != tls.VersionTLS13 {
 		t.Errorf("%s %s", resp.Status, resp.Proto)
 	}
 	transport.CloseIdleConnections()

@@ -465,7 +465,6 @@ func (t *Tokens) verify(token string) (Grant, error) {
 	if err != nil {
 		return Grant{}, foreign
 	}
-	gr := Grant{}
 	id, err1 := tk.GetJti()
 	subject, err2 := tk.GetSubject()
 	space, err3 := tk.GetString(claimSpace)
@@ -474,7 +473,7 @@ func (t *Tokens) verify(token string) (Grant, error) {
 	if errors.Join(err1, err2, err3, err4) != nil || !ok {
 		return Grant{}, foreign
 	}
-	gr = Grant{ID: id, Subject: subject, Space: space, Rights: rights}
+	gr := Grant{ID: id, Subject: subject, Space: space, Rights: rights}
 	if _, expires := tk.Claims()["exp"]; expires {
 		if gr.Expires, err = tk.GetExpiration(); err != nil {
 			return Grant{}, foreign
