@@ -132,6 +132,33 @@ func TestBadQueriesAreRefused(t *testing.T) {
 	}
 }
 
+// How long a request may take to be read does not bound how long it waits.
+func TestWaitingOutlastsTheTimeoutOfRequests(t *testing.T) {
+	n := newNode(t, Config{Limits: Limits{Timeout: 50 * time.Millisecond}}, replica.Config{})
+	n.set("before", "x", 1)
+	cursor := n.space.Cursor().String()
+	e := n.events(readToken, "")
+	defer e.close()
+	if status, m, h := n.ask("GET", "/v1/spaces/notes/changes?"+query("since", cursor, "wait", "500ms"), readToken, ""); status != http.StatusNoContent || h.Get(cursorHeader) != cursor {
+		t.Errorf("%d %+v", status, m)
+	}
+	n.set("k", "x", 1)
+	for m, ok := e.next(); len(itemKeys(t, m)) == 0 || itemKeys(t, m)[0] != "k"; m, ok = e.next() {
+		if !ok {
+			t.Fatal("the event stream ended")
+		}
+	}
+}
+
+func TestHeadOfAnEventStreamEnds(t *testing.T) {
+	n := newNode(t, Config{}, replica.Config{})
+	resp := n.request(t.Context(), "HEAD", "/v1/spaces/notes/events", readToken, nil)
+	if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+		t.Error(resp.Status)
+	}
+	wait(t, "it to end", func() bool { return n.gateway.Stats().Connections["sse"] == 0 })
+}
+
 func TestCatchingUpShowsHowFarItIs(t *testing.T) {
 	n := newNode(t, Config{}, replica.Config{})
 	const documents = 2*maxBatchItems + 100

@@ -144,7 +144,7 @@ func (g *Gateway) guard(next http.Handler) http.Handler {
 }
 
 const (
-	exposedHeaders = "ETag, Retry-After, Location, Anabranch-Cursor, WWW-Authenticate"
+	exposedHeaders = "ETag, Retry-After, Location, Anabranch-Cursor, Anabranch-Conflicts, Anabranch-Node, WWW-Authenticate"
 	allowedMethods = "GET, HEAD, PUT, PATCH, POST, DELETE"
 	allowedHeaders = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID"
 	// preflightSeconds is how long a browser may remember an answer; it takes no more than two hours.

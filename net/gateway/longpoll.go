@@ -33,6 +33,7 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, gr Grant)
 	}
 	defer release()
 	g.begin(w, r, wait)
+	keepReading(w)
 	ctx, cancel := g.whileGranted(r.Context(), gr)
 	defer cancel()
 	wakener := newWakener()

@@ -203,6 +203,9 @@ func parsePlace(since, vector string) (replica.Cursor, *crdt.VersionVector, erro
 	if err != nil {
 		return c, nil, badMessage("since: %s", shorten(err.Error()))
 	}
+	if c.Arrival == 0 {
+		c = replica.Cursor{} // of an empty space: the beginning, whichever feed's
+	}
 	if vector == "" {
 		return c, nil, nil
 	}

@@ -99,11 +99,21 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	defer sub.close()
 	sub.checkpoints = q.checkpoints
-	defer g.meter.connected("sse")()
 	s := g.newEventStream(w)
+	if r.Method == http.MethodHead {
+		return
+	}
+	defer g.meter.connected("sse")()
+	keepReading(w)
 	if err := s.serve(ctx, gr, sub, wakener, q.follower); err != nil {
 		s.sayWhy(err)
 	}
+}
+
+// keepReading takes the deadline for reading a request from a connection whose request was read: net/http goes on reading, to notice
+// when the client goes, and would take the end of the deadline for that.
+func keepReading(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // where there are no deadlines, none is in the way
 }
 
 // follow is what a request asks to follow.
