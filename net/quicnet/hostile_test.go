@@ -442,8 +442,9 @@ func TestHostileDotsInAnothersName(t *testing.T) {
 	cells := func(d crdt.Dot) []byte { return cellsOf(t, crdt.Cell{Live: []crdt.Entry{entry(d)}}) }
 	a := b.attack(200).meet()
 	// What begins after what the node has of a replica is not taken.
-	later := crdt.Dot{Replica: honest.Replica, Time: now + 1<<24}
-	a.say(deltaOf(honest.Replica, now+1<<23, later.Time, cells(later)))
+	second := hlc.FromUnixMilli(1000)
+	later := crdt.Dot{Replica: honest.Replica, Time: now + 50*second} // the honest one goes on meanwhile
+	a.say(deltaOf(honest.Replica, now+40*second, later.Time, cells(later)))
 	a.isRefused(protocol.RefusedGap, "begins after what is here")
 	a.say(deltaOf(hostileID, 5, now, cells(crdt.Dot{Replica: hostileID, Time: now})))
 	a.isRefused(protocol.RefusedGap, "begins after what is here")

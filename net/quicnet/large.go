@@ -10,12 +10,12 @@ import (
 // its next frame, which is when this one has been dealt with. A crowd of peers that send the largest frames there may be would otherwise cost the crowd's number times that. All that
 // is sent in bulk is smaller; only a transaction that is as large itself is not.
 //
-// It is a turn, not a lock: who reads slowly keeps the others waiting for largePatience and no longer. Then they go on beside him, and
+// It is a turn, not a lock: who sends slowly keeps the others waiting for largePatience and no longer. Then they go on beside him, and
 // what each may cost is bounded by the frame.
 const (
 	largeFrame    = 2 << 20
 	largeTurns    = 1
-	largePatience = 2 * time.Second
+	largePatience = 10 * time.Second
 )
 
 // turn is that of one stream.
