@@ -2,8 +2,6 @@ import { type Mode, type Store, type Tx } from "./store.js";
 /** A store in the browser's IndexedDB, shared by all tabs of the origin. */
 export declare class IndexedDBStore implements Store {
     #private;
-    private readonly name;
-    private readonly onLost;
     constructor(name: string, onLost?: () => void);
     run<T>(mode: Mode, f: (tx: Tx) => Promise<T>): Promise<T>;
     close(): Promise<void>;

@@ -1,8 +1,6 @@
 import type { Platform } from "./platform.js";
 export declare class Tabs {
     #private;
-    private readonly name;
-    private readonly platform;
     constructor(name: string, platform: Platform, receive: (message: any) => void);
     tell(message: unknown): void;
     /** Calls lead when this tab is the one; the browser gives the lock on as soon as the tab that holds it is closed. */

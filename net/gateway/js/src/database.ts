@@ -46,6 +46,7 @@ export class Database {
   #jobs: Job[] = [];
   #flushing?: Promise<void>;
   readonly #summaries = new Map<number, Summary>();
+  readonly #gone = new Set<number>(); // seqs that were settled while this tab was open
   #waiters: Waiter[] = [];
   readonly #bases = new Map<string, Base>();
   readonly #origins = new WeakMap<object, Base>();
@@ -587,6 +588,7 @@ export class Database {
     if (before.epoch !== meta.epoch) {
       this.#fresh = true;
       this.#bases.clear();
+      this.#gone.clear();
       this.#emit("reset", undefined);
     }
     this.#notify(undefined);
@@ -624,9 +626,13 @@ export class Database {
   }
 
   #noted(put: readonly Summary[], gone: readonly Summary[]): void {
-    for (const p of put) this.#summaries.set(p.seq, p);
+    for (const p of put) {
+      // Tabs do not hear each other in order: that it was saved may come after what became of it.
+      if (p.state !== "saved" || !(this.#summaries.has(p.seq) || this.#gone.has(p.seq))) this.#summaries.set(p.seq, p);
+    }
     for (const p of gone) {
       this.#summaries.delete(p.seq);
+      this.#gone.add(p.seq);
       if (p.state !== "rejected") for (const key of p.keys) this.#unreplicated.set(key, p.seq);
     }
     this.#wake();
@@ -809,8 +815,7 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+/** 16 hex digits, not all zero. */
 function newClient(): string {
-  const n = crypto.getRandomValues(new Uint8Array(8));
-  n[0]! |= 1; // not zero
-  return Array.from(n, (b) => b.toString(16).padStart(2, "0")).join("");
+  return (crypto.getRandomValues(new BigUint64Array(1))[0]! || 1n).toString(16).padStart(16, "0");
 }

@@ -14,10 +14,13 @@ type Write = IDBPTransaction<Schema, typeof names[number][], "readwrite">;
 export class IndexedDBStore implements Store {
   #db?: Promise<IDBPDatabase<Schema>>;
 
-  constructor(
-    private readonly name: string,
-    private readonly onLost: () => void = () => {},
-  ) {}
+  readonly #name: string;
+  readonly #onLost: () => void;
+
+  constructor(name: string, onLost: () => void = () => {}) {
+    this.#name = name;
+    this.#onLost = onLost;
+  }
 
   async run<T>(mode: Mode, f: (tx: Tx) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
@@ -52,7 +55,7 @@ export class IndexedDBStore implements Store {
   }
 
   #open(): Promise<IDBPDatabase<Schema>> {
-    this.#db ??= openDB<Schema>(this.name, 1, {
+    this.#db ??= openDB<Schema>(this.#name, 1, {
       upgrade(db) {
         db.createObjectStore("meta");
         db.createObjectStore("docs", { keyPath: "key" }).createIndex("contested", "contested");
@@ -61,7 +64,7 @@ export class IndexedDBStore implements Store {
       blocking: () => void this.close(), // somebody wants to delete or upgrade it
       terminated: () => {
         this.#db = undefined;
-        this.onLost();
+        this.#onLost();
       },
     }).catch((e) => {
       this.#db = undefined;
@@ -122,10 +125,10 @@ export function following(prefix: string): string | undefined {
 function problem(e: unknown): StorageError {
   const name = (e as { name?: string } | null)?.name;
   if (name === "QuotaExceededError") {
-    return new StorageError("quota", "the browser's storage is full: nothing was saved; free some space, or ask the user to", { cause: e });
+    return new StorageError("quota", "the browser's storage is full, nothing was saved: free some space", { cause: e });
   }
   if (name === "VersionError") {
-    return new StorageError("blocked", "the local data were written by a newer version of this app: load the newer one", { cause: e });
+    return new StorageError("blocked", "the local data are of a newer version of this app: load that", { cause: e });
   }
   return new StorageError("failed", `the browser's storage failed: ${(e as Error)?.message ?? e}`, { cause: e });
 }

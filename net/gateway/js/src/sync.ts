@@ -111,7 +111,8 @@ export class Sync {
   hint(kind: "online" | "offline" | "visible"): void {
     if (this.#stopped) return;
     if (this.#session) {
-      if (this.#session.welcomed) {
+      // Only a WebSocket can be asked for a sign of life; the others give one by themselves.
+      if (this.#session.welcomed && this.#session.transport === "websocket") {
         this.#session.heard = Math.min(this.#session.heard, this.#host.platform.now() - silence);
         this.#watch();
       }

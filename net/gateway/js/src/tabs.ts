@@ -7,11 +7,12 @@ export class Tabs {
   #release?: () => void;
   #ended: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    private readonly name: string,
-    private readonly platform: Platform,
-    receive: (message: any) => void,
-  ) {
+  readonly #name: string;
+  readonly #platform: Platform;
+
+  constructor(name: string, platform: Platform, receive: (message: any) => void) {
+    this.#name = name;
+    this.#platform = platform;
     this.#channel = platform.channel?.(name);
     if (this.#channel) this.#channel.onmessage = (event) => receive(event.data);
   }
@@ -22,12 +23,12 @@ export class Tabs {
 
   /** Calls lead when this tab is the one; the browser gives the lock on as soon as the tab that holds it is closed. */
   compete(lead: () => void): void {
-    if (!this.platform.lock) return lead();
+    if (!this.#platform.lock) return lead();
     const held = () => {
       lead();
       return new Promise<void>((resolve) => (this.#release = resolve));
     };
-    this.#ended = this.platform.lock(this.name, this.#stop.signal, held).catch(() => {});
+    this.#ended = this.#platform.lock(this.#name, this.#stop.signal, held).catch(() => {});
   }
 
   /** Gives the lead up, once what the leader does has ended. */

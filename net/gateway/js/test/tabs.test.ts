@@ -61,6 +61,23 @@ test("tabs that write at the same time write one after the other", async () => {
   await Promise.all(tabs.map((db) => db.close()));
 });
 
+test("tabs that hear of a save after what became of it", async () => {
+  const node = new FakeNode();
+  const browser = new Browser(), clock = new Clock();
+  const [one, two] = [await openTab(node, { browser, clock }), await openTab(node, { browser, clock })];
+  await Promise.all([one.caughtUp(), two.caughtUp()]);
+  browser.hold = (m) => m.t === "pending" && m.put.some((p: any) => p.state === "saved");
+  const w = two.save("a", { n: 1 });
+  await w;
+  await one.save("b", { n: 1 }).synced; // the leader finds the other's on its way
+  await w.synced;
+  await until("both are settled", () => !one.pending.length && !two.pending.length);
+  browser.release();
+  await rest();
+  assert.deepEqual([one.pending, two.pending], [[], []]);
+  await Promise.all([one.close(), two.close()]);
+});
+
 test("a refusal is told in every tab, and decided in one", async () => {
   const node = new FakeNode();
   node.reject.set("bad", "forbidden");

@@ -57,17 +57,26 @@ export class Browser {
   readonly indexedDB = new IDBFactory();
   #channels = new Map<string, Set<Channel & { closed?: boolean }>>();
   #locks = new Map<string, Promise<void>>();
+  #held: (() => void)[] = [];
+  hold?: (message: any) => boolean; // which messages between tabs are late
+
+  /** Lets the late messages through. */
+  release(): void {
+    this.hold = undefined;
+    this.#held.splice(0).forEach((deliver) => deliver());
+  }
 
   channel(name: string): Channel {
     const all = this.#channels.get(name) ?? new Set();
     this.#channels.set(name, all);
+    const late = (message: unknown, deliver: () => void) => (this.hold?.(message) ? this.#held.push(deliver) : setImmediate(deliver));
     const channel: Channel = {
       onmessage: null,
       postMessage(message) {
         for (const other of all) {
           if (other === channel) continue;
           const data = structuredClone(message);
-          setImmediate(() => other.onmessage?.({ data }));
+          late(data, () => other.onmessage?.({ data }));
         }
       },
       close: () => void all.delete(channel),
