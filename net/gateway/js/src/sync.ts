@@ -330,8 +330,8 @@ export class Sync {
         void this.#refresh(s);
         return;
       case "error":
-        // The connection ends if the node cannot go on.
-        if (m.code === "other-node" || isAuth(m.code)) this.#closed(s, { code: m.code, detail: m.detail, auth: isAuth(m.code) });
+        // Some of what was asked for will not come: an end of the subscription, results of a push. It is asked for anew.
+        this.#closed(s, { code: m.code, detail: m.detail, auth: isAuth(m.code) });
     }
   }
 

@@ -421,6 +421,29 @@ test("an expired token: needs-auth, and on with a new one", async () => {
   await db.close();
 });
 
+test("an error that ends a subscription, or is about a push: both are asked for anew", async () => {
+  const node = new FakeNode();
+  const clock = new Clock();
+  const db = await openTab(node, { clock });
+  await db.caughtUp();
+  node.sinks.clear();
+  for (const s of node.sockets) s.say({ type: "error", sub: "s", code: "busy", detail: "too many readers" });
+  await until("it gave up", () => db.status === "offline" && db.problem!.code === "busy");
+  node.write("a", { n: 1 });
+  await clock.advance(30_000);
+  await until("it came", () => db.get("a"));
+  node.ignorePushes = true;
+  const w = db.save("b", { n: 1 });
+  await w;
+  await until("it was sent", () => node.received.some((m) => m.type === "push" && m.transactions.length));
+  for (const s of node.sockets) s.say({ type: "error", code: "rate-limited" });
+  await until("it gave up", () => db.status === "offline");
+  node.ignorePushes = false;
+  await clock.advance(30_000);
+  await w.synced;
+  await db.close();
+});
+
 test("a token that is about to expire is replaced without a break", async () => {
   const node = new FakeNode();
   let token = "good";
