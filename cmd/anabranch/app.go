@@ -43,7 +43,7 @@ func (a *app) prepare(cmd *cobra.Command) error {
 		switch {
 		case name == "output" && asked:
 			return []string{"jsonl"}
-		case f == nil || !f.Changed:
+		case f == nil || !f.Changed || f.Annotations[isSetting] == nil:
 			return nil
 		case f.Value.Type() == "stringArray":
 			values, _ := flags.GetStringArray(name)

@@ -91,6 +91,7 @@ func addGlobalFlags(root *cobra.Command) {
 			doc += " (default: anabranch.toml in the store directory)"
 		}
 		flags.String(name, s.Default, doc)
+		markSetting(flags, name)
 	}
 	flags.Lookup("space").Shorthand = "s"
 	flags.Lookup("output").Shorthand = "o"
@@ -119,6 +120,18 @@ func addSettings(cmd *cobra.Command, names ...string) {
 		default:
 			cmd.Flags().String(name, s.Default, s.Doc)
 		}
+		markSetting(cmd.Flags(), name)
+	}
+}
+
+// isSetting tells flags that give a setting from those of one command that only have the name of one, as --admin of invite.
+const isSetting = "anabranch_setting"
+
+func markSetting(flags interface {
+	SetAnnotation(name, key string, values []string) error
+}, name string) {
+	if err := flags.SetAnnotation(name, isSetting, []string{""}); err != nil {
+		panic(err) // there is no such flag
 	}
 }
 
