@@ -88,7 +88,7 @@ export class Node {
   }
 
   /** token makes a token for a space, or for all. */
-  async token({ space = '*', rights = 'write', expires = '1h' } = {}) {
+  async token({ space = '*', rights = 'admin', expires = '1h' } = {}) {
     return (await this.cli('token', 'create', '--space', space, `--${rights}`, '--expires', expires)).trim();
   }
 
