@@ -113,6 +113,22 @@ func (d *Document) IsLive() bool {
 	return false
 }
 
+// IsCovered reports whether vv covers every dot that the document refers to, live or observed.
+func (d *Document) IsCovered(vv VersionVector) bool {
+	for i := range d.fields {
+		c := &d.fields[i].Cell
+		for k := range c.Live {
+			if !vv.Covers(c.Live[k].Dot) {
+				return false
+			}
+		}
+		if !c.Observed.LessOrEqual(vv) {
+			return false
+		}
+	}
+	return true
+}
+
 // Change is a cell before and after the operations on a document.
 type Change struct {
 	Path          PathKey

@@ -66,22 +66,7 @@ func (f *Feed) checkVector(snap store.Snapshot) error {
 }
 
 // isNew reports whether the document holds anything that the reader does not have.
-func (f *Feed) isNew(d *crdt.Document) bool {
-	if f.has == nil {
-		return true
-	}
-	for field := range d.Fields() {
-		for _, e := range field.Cell.Live {
-			if !f.has.Covers(e.Dot) {
-				return true
-			}
-		}
-		if !field.Cell.Observed.LessOrEqual(*f.has) {
-			return true
-		}
-	}
-	return false
-}
+func (f *Feed) isNew(d *crdt.Document) bool { return f.has == nil || !d.IsCovered(*f.has) }
 
 // Close ends the feed.
 func (f *Feed) Close() {

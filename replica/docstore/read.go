@@ -143,7 +143,7 @@ func Floor(r store.Snapshot, space uint32) (uint64, error) {
 // Unnamed returns a vector of all dots whose effects may show in a snapshot although no cell names them: those that are stable, and
 // what a snapshot of a peer has brought, or brings, which may be pruned there. Cost: linear in the vector.
 func Unnamed(r store.Snapshot, space uint32) (crdt.VersionVector, error) {
-	s := &Space{number: space}
+	s := &Space{number: space, openAt: make(openEntries)}
 	err := s.loadVectors(r)
 	if err != nil {
 		return s.stable, err

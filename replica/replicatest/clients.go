@@ -31,6 +31,9 @@ type client struct {
 	queue  []*clientTx
 	waits  *outcome // for what it gave; nil: for nothing
 	behind int      // times that its home was
+
+	copies map[string]string // what it has followed, by document
+	vector crdt.VersionVector
 }
 
 // seenEntry is an entry that a client has read: the dot that it had then, and whose it is.
@@ -73,8 +76,10 @@ func (s *simulation) someClients() {
 			s.push(c, 1+s.rng.IntN(3), false)
 		case d < 80:
 			s.hearOutcome(c, s.chance(0.3))
-		case d < 96:
+		case d < 90:
 			s.readAtHome(c)
+		case d < 96:
+			s.follow(c)
 		default:
 			s.move(c)
 		}
@@ -165,6 +170,77 @@ func (s *simulation) clientKeys() []string {
 		keys = append(keys, fmt.Sprintf("doc/%d", i))
 	}
 	return append(keys, "large")
+}
+
+// follow brings the client's copies of all documents up to what is durable at its home, by nothing but the vector that it had at
+// some other node: only documents that refer to something beyond are read. Then they are what the home has.
+func (s *simulation) follow(c *client) {
+	n := c.home
+	if n.isDown || n.isAbsent || len(s.hurt[c.space]) > 0 {
+		return
+	}
+	snap, err := n.store.Snapshot()
+	if err != nil {
+		s.failf("node %d: %v", n.index, err)
+		return
+	}
+	defer snap.Close()
+	state, err := docstore.Load(snap, spaceNumber(c.space))
+	if err != nil {
+		s.failf("node %d: %v", n.index, err)
+		return
+	}
+	unnamed, err := docstore.Unnamed(snap, spaceNumber(c.space))
+	if err != nil || state.Rejoining() != nil {
+		return
+	}
+	has := c.vector
+	switch {
+	case !unnamed.LessOrEqual(has) || s.chance(0.1):
+		s.counts[FollowersReset]++
+		has, c.copies = crdt.VersionVector{}, nil
+	case !has.LessOrEqual(state.VV()):
+		return // the client has more than its home
+	default:
+		s.counts[Followed]++
+	}
+	copies := make(map[string]string)
+	there := make(map[string]string)
+	for doc, err := range docstore.Scan(snap, spaceNumber(c.space), docstore.Range{}) {
+		if err != nil {
+			s.failf("node %d: %v", n.index, err)
+			return
+		}
+		there[doc.Key] = shownTo(doc.Document)
+		if has.Len() > 0 && doc.Document.IsCovered(has) {
+			copies[doc.Key] = c.copies[doc.Key]
+		} else {
+			copies[doc.Key] = there[doc.Key]
+		}
+	}
+	for _, key := range s.clientKeys() {
+		if _, ok := there[key]; !ok {
+			copies[key] = c.copies[key]
+		}
+		if copies[key] != there[key] {
+			s.failf("client %d, with %s, has %q of document %q, and node %d at %s has %q",
+				c.index, has, copies[key], key, n.index, state.VV(), there[key])
+		}
+	}
+	if state.IsClosed() {
+		c.copies, c.vector = copies, state.VV().Clone()
+	}
+}
+
+// shownTo returns all that is live in a document; "" for one that is deleted.
+func shownTo(doc *crdt.Document) string {
+	var b strings.Builder
+	for f := range doc.Fields() {
+		if len(f.Cell.Live) > 0 {
+			fmt.Fprint(&b, f.Path, f.Cell.Live)
+		}
+	}
+	return b.String()
 }
 
 // writeOffline makes a transaction by what the client has read, and gives it to nobody yet.
@@ -330,7 +406,14 @@ func (s *simulation) makeFor(r *replica, over *docstore.Overlay, t *clientTx, w 
 	if delta != nil {
 		lane = delta.Origin
 	}
-	d.self = lane
+	d.self, d.node = lane, n
+	d.present = func(dot crdt.Dot) crdt.Dot {
+		now, err := r.state.PresentDot(over, dot)
+		if err != nil {
+			s.failf("node %d: %v", n.index, err)
+		}
+		return now
+	}
 	ev := crdt.Event{Dot: crdt.Dot{Replica: lane, Time: w.Time}, Stamp: w.Stamp, Author: c.id}
 	for _, op := range t.ops {
 		d.applyFor(op, ev)
@@ -353,17 +436,15 @@ func (s *simulation) makeFor(r *replica, over *docstore.Overlay, t *clientTx, w 
 
 // isBehind reports whether what a client has read is not all here.
 func (s *simulation) isBehind(r *replica, over *docstore.Overlay, t *clientTx) bool {
-	return s.anySeen(r, over, t, func(d crdt.Dot, _ int) bool { return !r.state.VV().Covers(d) })
+	return s.anySeen(r, over, t, func(d crdt.Dot) bool { return !r.state.VV().Covers(d) })
 }
 
 // isMissing is isBehind for what not even shows in the cells that it was read in.
 func (s *simulation) isMissing(r *replica, over *docstore.Overlay, t *clientTx) bool {
-	return s.anySeen(r, over, t, func(d crdt.Dot, tx int) bool {
-		return !r.state.Horizon().Covers(d)
-	})
+	return s.anySeen(r, over, t, func(d crdt.Dot) bool { return !r.state.Horizon().Covers(d) })
 }
 
-func (s *simulation) anySeen(r *replica, over *docstore.Overlay, t *clientTx, holds func(crdt.Dot, int) bool) bool {
+func (s *simulation) anySeen(r *replica, over *docstore.Overlay, t *clientTx, holds func(crdt.Dot) bool) bool {
 	for _, op := range t.ops {
 		for _, entries := range op.seen {
 			for _, e := range entries {
@@ -371,7 +452,7 @@ func (s *simulation) anySeen(r *replica, over *docstore.Overlay, t *clientTx, ho
 				if err != nil {
 					s.failf("node %d: %v", r.node.index, err)
 				}
-				if !d.IsZero() && holds(d, e.tx) {
+				if !d.IsZero() && holds(d) {
 					return true
 				}
 			}
@@ -457,7 +538,10 @@ func (d *draft) sees(op clientOp, ev crdt.Event, cell, tx int) bool {
 	if e := d.oracle.entryOf(cell, tx); e.Author == ev.Author && e.Stamp <= ev.Stamp {
 		return true
 	}
-	return slices.ContainsFunc(op.seen[cell], func(e seenEntry) bool { return e.tx == tx })
+	// Only the node that has given a transaction another name knows both, and forgets that if it is put back to before.
+	t := d.oracle.txs[tx]
+	knowsNames := t.node == d.node.index && !d.node.wasRestored
+	return slices.ContainsFunc(op.seen[cell], func(e seenEntry) bool { return e.tx == tx && (knowsNames || d.present(e.dot) == t.dot) })
 }
 
 // killSeen is kill for what a client had seen.

@@ -16,8 +16,10 @@ type draft struct {
 	self   crdt.ReplicaID
 	views  map[int]*view
 
-	isCounted bool // an increment of a client is in it
-	isWrong   bool // what its client has not seen goes, because self wrote it
+	node      *node                   // of a client's transaction: where it is made
+	present   func(crdt.Dot) crdt.Dot // by that node: the dot that a transaction has now
+	isCounted bool                    // an increment of a client is in it
+	isWrong   bool                    // what its client has not seen goes, because self wrote it
 }
 
 // view is one cell in a draft.

@@ -14,6 +14,8 @@ const (
 	ReissuedWrites       // stamp and author of somebody else
 	ClientTransactions   // of clients that are not replicas, made at their homes
 	ClientReads          //
+	Followed             // documents that clients had of another node brought up to date by a vector
+	FollowersReset       // the same from the beginning
 	LanesTaken           // of these transactions, by another ID than the home's first
 	LargeDocuments       // written beyond what one record holds
 	Merges               // deltas that brought something
@@ -140,6 +142,8 @@ var kindNames = [numKinds]string{
 	ReissuedWrites:       "re-issued writes",
 	ClientTransactions:   "client transactions",
 	ClientReads:          "client reads",
+	Followed:             "followed by vector",
+	FollowersReset:       "followers reset",
 	LanesTaken:           "lanes taken",
 	ClientDuplicates:     "client duplicates",
 	ClientAcksLost:       "client acks lost",
