@@ -27,6 +27,7 @@
 //
 //   - dot.go, vector.go, value.go, path.go: what cells are made of
 //   - cell.go: the lattice: Write, Remove, Increment, Merge, Prune
+//   - sight.go, lane.go: transactions of authors who have not seen everything
 //   - document.go, replace.go: operations on documents, and what they changed
 //   - read.go, conflict.go: what shows of siblings, and what does not
 //   - json.go, govalue.go, decode.go: from and to JSON and Go data, exact or refused

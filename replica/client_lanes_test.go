@@ -110,7 +110,8 @@ func TestRebaseTakesLanesAlong(t *testing.T) {
 func TestRebaseOfALaneAlone(t *testing.T) {
 	network := memnet.New(1)
 	a, b := newStation(t, network, "a", "b"), newStation(t, network, "b")
-	sa, sb := a.open(t), b.open(t)
+	sa := a.open(t)
+	b.open(t)
 	x, y, z := newLeaf(t, sa, 1), newLeaf(t, sa, 2), newLeaf(t, sa, 3)
 	first := x.do(setOp("d", "/f", 1))
 	waitSynced(t, sa, y.do(setOp("d", "/f", 2)), 1) // a lane that peers know already
@@ -124,7 +125,7 @@ func TestRebaseOfALaneAlone(t *testing.T) {
 	if ahead.Receipt.Dot.Replica == self || first.Receipt.Dot.Replica != self {
 		t.Fatalf("it was made under %s, and the ID is %s", ahead.Receipt.Dot.Replica, self)
 	}
-	sb = b.open(t)
+	sb := b.open(t)
 	until(t, "the clock is told", func() bool { return a.r.Clock().Holding && len(a.r.Clock().Held) == 1 })
 	a.clock.set(0)
 	waitSynced(t, sa, ahead, 1)

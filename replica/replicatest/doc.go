@@ -11,7 +11,8 @@
 //	a link made or broken, a partition; a frame lost, repeated, out of order, or from an earlier session;
 //	a crash before a commit has ended, or after it and before anybody was told; a commit that fails;
 //	an old backup restored; a clock set wrong; a node that joins late;
-//	members told of, or one evicted; stable raised; a step of pruning.
+//	members told of, or one evicted; stable raised; a step of pruning;
+//	a client that reads at its home, writes into its queue, gives that to its home, hears of it or not, or moves.
 //
 // The oracle keeps, for each transaction, what it wrote and exactly which entries its author had seen and removed or
 // replaced, by its own reading of the rules: an entry is live iff it was written and no transaction that had seen
@@ -23,6 +24,9 @@
 //	node B  Remove name    (t2, having seen t1)    B: name has t1 t2, shows nothing
 //	node C  Set name=y     (t3, having seen t1)    C: name has t1 t3, shows y
 //	B's delta reaches C                            C: name has t1 t2 t3, shows y: t2 had not seen t3
+//
+// A client's transaction has seen what the client had read when it wrote it, which is listed with its dots and known to the oracle by the
+// transactions themselves. Its home makes it once, under the first lane that will do.
 //
 // Also checked: stable ≤ vv ≤ horizon; a closed replica equals the oracle restricted to the transactions in its vv; nothing is
 // said or sent that is not on disk; what is acknowledged is on the acknowledging disk; nothing that was
