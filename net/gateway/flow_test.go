@@ -399,3 +399,22 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// What is deleted before a client begins it need not know of; what is deleted while it catches up it may have got already.
+func TestDeletionDuringTheFirstCatchUpIsTold(t *testing.T) {
+	n := newNode(t, Config{}, replica.Config{})
+	for i := range maxBatchItems + 1 {
+		n.set(fmt.Sprint(i), "x", i)
+	}
+	n.delete("1")
+	c := n.dial(readToken)
+	c.send(`{"type":"subscribe","sub":"a","space":"notes","credit":1}`)
+	if m := c.next(); len(m.Items) != maxBatchItems {
+		t.Fatalf("%s of %d", m.Type, len(m.Items))
+	}
+	n.delete("0")
+	c.send(`{"type":"credit","sub":"a","add":9}`)
+	if got := itemKeys(t, c.until("level")...); !slices.Equal(got, []string{"0"}) {
+		t.Errorf("then came %q", got)
+	}
+}
