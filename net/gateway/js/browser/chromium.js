@@ -29,7 +29,7 @@ export async function launch() {
     /** context opens a window with storage of its own and notes what goes wrong in its pages. */
     async context(options = {}) {
       const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-      context.setDefaultTimeout(30_000);
+      context.setDefaultTimeout(60_000);
       const problems = [];
       context.on('page', (page) => watch(page, problems));
       return { context, problems, page: () => context.newPage(), close: () => context.close() };
