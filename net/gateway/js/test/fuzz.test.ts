@@ -103,7 +103,8 @@ class Actor {
   hasMoved = false;
   #die!: () => void;
   readonly pushes: Push[] = [];
-  readonly memory: { key: string; value: object }[] = []; // what the app has read, and may still hold
+  readonly memory: { key: string; value: object; item?: Item }[] = []; // what the app has read, and may still hold
+  readonly items = new Map<string, Item | undefined>(); // what it has read last
 
   constructor(
     readonly name: string,
@@ -150,6 +151,7 @@ class Actor {
       },
     });
     this.memory.length = 0;
+    this.items.clear();
   }
 
   /** Ends without ceremony; what was on disk is there at the next start. */
@@ -180,15 +182,22 @@ async function run(seed: number): Promise<void> {
 
   const read = async (a: Actor, key: string) => {
     const { value } = await a.db.read(key);
-    if (value) a.memory.push({ key, value });
+    const { item } = a.db.baseOf(key)!;
+    a.items.set(key, item);
+    // What reads the same is the same object, given once more.
+    for (const m of a.memory) if (m.value === value) m.item = item;
+    if (value) a.memory.push({ key, value, item });
     return value as Record<string, unknown> | undefined;
   };
   const actions: [weight: number, act: (a: Actor) => Promise<unknown>][] = [
     [30, async (a) => {
       // Saved from what was read just now, or from something older that the app still holds.
       let key = doc();
-      let from = await read(a, key);
-      if (a.memory.length && r.chance(25)) ({ key, value: from } = r.pick(a.memory) as { key: string; value: Record<string, unknown> });
+      // Or it goes on from its own last change, without reading again.
+      const last = r.chance(25) && a.db.baseOf(key)?.view.doc;
+      let from = last ? (decode(last) as Record<string, unknown>) : await read(a, key);
+      let item = a.items.get(key);
+      if (!last && a.memory.length && r.chance(25)) ({ key, value: from, item } = r.pick(a.memory) as { key: string; value: Record<string, unknown>; item?: Item });
       const wanted: Record<string, unknown> = { ...from };
       for (let i = r.below(3); i >= 0; i--) {
         const field = r.pick(["a", "b", "m"]);
@@ -196,10 +205,9 @@ async function run(seed: number): Promise<void> {
         else wanted[field] = value();
       }
       if (!Object.keys(wanted).length) wanted["a"] = value();
-      const base = a.db.baseOf(key, from)!;
-      const ops = difference(key, base.view, encode(wanted) as WireObject);
-      oracle.write(a, key, base.item, ops);
-      await a.db.save(key, wanted, { base: from });
+      const { view } = a.db.baseOf(key, last ? undefined : from)!;
+      oracle.write(a, key, item, difference(key, view, encode(wanted) as WireObject));
+      await a.db.save(key, wanted, last ? {} : { base: from });
     }],
     [10, async (a) => {
       const key = doc();
@@ -229,7 +237,7 @@ async function run(seed: number): Promise<void> {
       const [one, two] = [prefix + "d0", prefix + "d1"];
       await Promise.all([read(a, one), read(a, two)]);
       const [v, w] = [value(), value()];
-      for (const [key, x] of [[one, v], [two, w]] as const) oracle.write(a, key, a.db.baseOf(key)!.item, [{ op: "set", key, path: "/t", value: encode(x), seen: {} }]);
+      for (const [key, x] of [[one, v], [two, w]] as const) oracle.write(a, key, a.items.get(key), [{ op: "set", key, path: "/t", value: encode(x), seen: {} }]);
       await a.db.transact((tx) => {
         tx.set(one, "/t", v);
         tx.set(two, "/t", w);
@@ -241,7 +249,7 @@ async function run(seed: number): Promise<void> {
       const v = value();
       // The choice is made by one who has seen what the listing read.
       await read(a, c.key);
-      oracle.write(a, c.key, a.db.baseOf(c.key)!.item, [{ op: "set", key: c.key, path: c.path, value: encode(v), seen: {} }]);
+      oracle.write(a, c.key, a.items.get(c.key), [{ op: "set", key: c.key, path: c.path, value: encode(v), seen: {} }]);
       await a.db.set(c.key, c.path, v);
     }],
     [8, async (a) => void (a.wire.cut = !a.wire.cut)],
