@@ -367,7 +367,7 @@ test(`three clients and two nodes converge to what the oracle says, ${seeds.leng
     try {
       await run(seed);
     } catch (e) {
-      console.error(`replay with: ANABRANCH_FUZZ_SEED=${seed} npm test fuzz`);
+      console.error(`replay with: ANABRANCH_FUZZ_SEED=${seed} node test/support/run.mjs fuzz`);
       throw e;
     }
   }
