@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { build } from "esbuild";
 import { connect, serve, type Answer, type Note, type Request } from "../examples/electron/src/bridge.js";
 import { open } from "../src/node.js";
 import { FakeNode } from "./support/fakenode.js";
@@ -43,4 +44,21 @@ test("windows work on the main process's database by the bridge", async (t) => {
   await until("it is gone", () => !seen.length);
   two.end.close();
   await db.close();
+});
+
+test("the processes' own files compile", async () => {
+  for (const file of ["main.ts", "preload.ts", "renderer.ts"]) {
+    const { outputFiles } = await build({
+      entryPoints: ["examples/electron/src/" + file],
+      bundle: true,
+      write: false,
+      platform: "node",
+      format: "esm",
+      external: ["electron"],
+      alias: { "@anabranch/client/node": "./src/node.ts", "@anabranch/client": "./src/index.ts" },
+      logLevel: "silent",
+    });
+    assert.ok(outputFiles[0]!.text.length > 500);
+    assert.ok(file !== "preload.ts" || !/from "node:/.test(outputFiles[0]!.text), "a sandboxed preload has no Node");
+  }
 });
