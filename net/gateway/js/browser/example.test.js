@@ -87,6 +87,17 @@ describe('the shared list', { skip, timeout: 300_000 }, () => {
       await until('the items', async () => (await texts(page)).join() === 'Oat milk,Bread,Coffee,<b>Butter</b>' || texts(page));
       await page.getByRole('button', { name: '2 want Bread' }).waitFor();
     }
+
+    // Both online: what comes while somebody types was not seen by them, and is not written over.
+    await ann.getByLabel('Text').nth(2).focus();
+    await ben.getByText('Ann is editing').waitFor();
+    await ben.getByLabel('Text').nth(2).fill('Decaf');
+    await ben.keyboard.press('Enter');
+    await ben.getByText('Nothing waits to be sent').waitFor();
+    await ann.waitForFunction(async () => (await globalThis.db.get('item/03')).text === 'Decaf');
+    await ann.getByLabel('Text').nth(2).fill('Espresso');
+    await ann.keyboard.press('Enter');
+    for (const page of [ann, ben]) await page.getByRole('group').getByRole('button', { name: 'Decaf' }).waitFor();
     assert.deepEqual(windows.flatMap((w) => w.problems), []);
   });
 
