@@ -146,22 +146,19 @@ func (c crowd) follow(active bool, connected func()) (took []time.Duration, err 
 func init() { secondProcess = runCrowd }
 
 // runCrowd runs when this is the second process.
-func runCrowd() (ran bool) {
+func runCrowd() (ran bool, err error) {
 	text := os.Getenv(crowdVariable)
 	if text == "" {
-		return false
+		return false, nil
 	}
 	var c crowd
-	err := json.Unmarshal([]byte(text), &c)
-	if err == nil {
+	if err = json.Unmarshal([]byte(text), &c); err == nil {
 		err = c.run()
 	}
-	if err != nil {
-		fmt.Println("failed:", err)
-		os.Exit(1)
+	if err == nil {
+		_, _ = os.Stdin.Read(make([]byte, 1)) // the connections stay until the first process has looked
 	}
-	_, _ = os.Stdin.Read(make([]byte, 1)) // the connections stay until the first process has looked
-	return true
+	return true, err
 }
 
 // load has a node of its own, and a crowd that follows it, make so many changes, and reports what the crowd saw and what the node's

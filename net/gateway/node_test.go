@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -25,10 +26,15 @@ import (
 )
 
 // secondProcess does what a second process of this program is to do, and reports whether this is one.
-var secondProcess = func() bool { return false }
+var secondProcess = func() (ran bool, err error) { return false, nil }
 
 func TestMain(m *testing.M) {
-	if !secondProcess() {
+	ran, err := secondProcess()
+	if err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
+	if !ran {
 		goleak.VerifyTestMain(m)
 	}
 }

@@ -87,7 +87,9 @@ func TestMessageThatIsNoneEndsTheSession(t *testing.T) {
 		t.Errorf("binary: closed with %d", got)
 	}
 	c = n.dial(readToken)
-	go c.conn.Write(context.Background(), websocket.MessageText, []byte(`{"type":"ping","x":"`+strings.Repeat("x", maxMessageBytes)+`"}`))
+	go func() { // it fails as soon as the node has had enough
+		_ = c.conn.Write(context.Background(), websocket.MessageText, []byte(`{"type":"ping","x":"`+strings.Repeat("x", maxMessageBytes)+`"}`))
+	}()
 	if got := c.closedWith(); got != websocket.StatusMessageTooBig {
 		t.Errorf("too large: closed with %d", got)
 	}
@@ -193,49 +195,52 @@ func TestTokenThatAllowsLessEndsSubscriptions(t *testing.T) {
 }
 
 func TestShutDownIsTold(t *testing.T) {
-	for _, restart := range []bool{false, true} {
-		n := newNode(t, Config{}, replica.Config{})
-		c := n.dial(readToken)
-		c.send(`{"type":"subscribe","sub":"a","space":"notes","credit":9}`)
-		c.until("level")
-		bare := n.dialBare() // it has not said hello
-		e := n.events(readToken, "")
-		defer e.close()
-		e.next()
-		polled := make(chan int)
-		go func() {
-			status, _, _ := n.ask("GET", "/v1/spaces/notes/changes?wait=60", readToken, "")
-			polled <- status
-		}()
-		wait(t, "the poll to begin", func() bool { return n.gateway.Stats().Connections["longpoll"] == 1 })
-		ended := make(chan error)
-		want := websocket.StatusGoingAway
-		if restart {
-			want = websocket.StatusServiceRestart
-			go func() { ended <- n.gateway.Restart() }()
-		} else {
-			go func() { ended <- n.gateway.Close() }()
+	t.Run("for good", func(t *testing.T) { testShutDownIsTold(t, false) })
+	t.Run("to begin again", func(t *testing.T) { testShutDownIsTold(t, true) })
+}
+
+func testShutDownIsTold(t *testing.T, restart bool) {
+	n := newNode(t, Config{}, replica.Config{})
+	c := n.dial(readToken)
+	c.send(`{"type":"subscribe","sub":"a","space":"notes","credit":9}`)
+	c.until("level")
+	bare := n.dialBare() // it has not said hello
+	e := n.events(readToken, "")
+	defer e.close()
+	e.next()
+	polled := make(chan int)
+	go func() {
+		status, _, _ := n.ask("GET", "/v1/spaces/notes/changes?wait=60", readToken, "")
+		polled <- status
+	}()
+	wait(t, "the poll to begin", func() bool { return n.gateway.Stats().Connections["longpoll"] == 1 })
+	ended := make(chan error)
+	want := websocket.StatusGoingAway
+	if restart {
+		want = websocket.StatusServiceRestart
+		go func() { ended <- n.gateway.Restart() }()
+	} else {
+		go func() { ended <- n.gateway.Close() }()
+	}
+	if got := c.closedWith(); got != want {
+		t.Errorf("closed with %d", got)
+	}
+	if got := bare.closedWith(); got != want {
+		t.Errorf("without hello: closed with %d", got)
+	}
+	for m, ok := e.next(); m.Type != "error"; m, ok = e.next() {
+		if !ok {
+			t.Fatal("the event stream ended without a word")
 		}
-		if got := c.closedWith(); got != want {
-			t.Errorf("closed with %d", got)
-		}
-		if got := bare.closedWith(); got != want {
-			t.Errorf("without hello: closed with %d", got)
-		}
-		for m, ok := e.next(); m.Type != "error"; m, ok = e.next() {
-			if !ok {
-				t.Fatal("the event stream ended without a word")
-			}
-		}
-		if got := <-polled; got != http.StatusServiceUnavailable {
-			t.Errorf("the poll is answered %d", got)
-		}
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if status, _, _ := n.ask("GET", "/v1/spaces/notes/changes", readToken, ""); status != http.StatusServiceUnavailable {
-			t.Errorf("afterwards: %d", status)
-		}
+	}
+	if got := <-polled; got != http.StatusServiceUnavailable {
+		t.Errorf("the poll is answered %d", got)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if status, _, _ := n.ask("GET", "/v1/spaces/notes/changes", readToken, ""); status != http.StatusServiceUnavailable {
+		t.Errorf("afterwards: %d", status)
 	}
 }
 
@@ -277,7 +282,9 @@ func TestDeadClientIsDropped(t *testing.T) {
 	}
 	wait(t, "one connection to be left", func() bool { return n.gateway.Stats().Connections["websocket"] == 1 })
 	live.conn.CloseNow()
-	<-gone
+	if err := <-gone; err == nil {
+		t.Error("a connection that was closed was read from")
+	}
 }
 
 func TestEventStreamShowsSignsOfLife(t *testing.T) {
