@@ -155,12 +155,13 @@ export function editor(app, { space, key, onSaved, onGone }) {
   /** newer fetches what the document has become, and shows it at once if nothing was edited. */
   async function newer() {
     let answer;
+    let doc;
     try {
       answer = await app.api.request('GET', path(key), { signal: stop.signal });
+      doc = parse(await answer.text());
     } catch {
-      return; // the next event, or saving, finds out
+      return; // it was closed meanwhile; or else the next event, or saving, finds out
     }
-    const doc = parse(await answer.text());
     if (answer.headers.get('ETag') === etag || equal(doc, base)) {
       etag = answer.headers.get('ETag');
       return;
