@@ -207,6 +207,7 @@ async function run(seed: number): Promise<void> {
       if (!Object.keys(wanted).length) wanted["a"] = value();
       const { view } = a.db.baseOf(key, last ? undefined : from)!;
       oracle.write(a, key, item, difference(key, view, encode(wanted) as WireObject));
+      a.items.set(key, item); // from an older object it goes on as one who has seen no more than that
       await a.db.save(key, wanted, last ? {} : { base: from });
     }],
     [10, async (a) => {
