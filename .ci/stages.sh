@@ -57,6 +57,7 @@ stage_lint() { # golangci-lint with .golangci.yml
 }
 
 stage_test() { # all tests: unit, property, golden, fuzz corpora, conformance, command sessions, kill -9
+  need_tools iproute2:ip nftables:nft
   go test -count=1 -timeout "$TEST_TIMEOUT" ./...
 }
 
