@@ -367,7 +367,7 @@ func TestChangeIsEncodedOnceForAll(t *testing.T) {
 
 // A reader that takes nothing is cut off, costs no more than what is on its way to it, and holds nobody up.
 func TestSlowReaderIsCutOffAndHoldsNobodyUp(t *testing.T) {
-	n := newNode(t, Config{WriteTimeout: 500 * time.Millisecond}, replica.Config{})
+	n := newNode(t, Config{WriteTimeout: 5 * time.Second}, replica.Config{})
 	const slow = 20
 	for range slow {
 		rawWebSocket(t, n, `{"type":"subscribe","sub":"a","space":"notes","credit":1000}`)
