@@ -95,8 +95,17 @@ func (c Cell) entry(r ReplicaID) (Entry, bool) {
 // Write replaces every live entry by a new one.
 func (c *Cell) Write(ev Event, v Value) {
 	c.kill(ev.Dot)
-	i, _ := c.find(ev.Dot.Replica)
-	c.Live = slices.Insert(slices.Clone(c.Live), i, Entry{ev.Dot, ev.Stamp, ev.Author, v})
+	c.put(Entry{ev.Dot, ev.Stamp, ev.Author, v})
+}
+
+// put adds a live entry, in the place of its writer's.
+func (c *Cell) put(e Entry) {
+	i, own := c.find(e.Dot.Replica)
+	live := slices.Clone(c.Live)
+	if own {
+		live = slices.Delete(live, i, i+1)
+	}
+	c.Live = slices.Insert(live, i, e)
 	c.normalise()
 }
 
@@ -133,23 +142,25 @@ var ErrCounterRange = fmt.Errorf("%w: counter leaves the range of int64", ErrVal
 // Increment adds n to the writer's own part of the counter. It replaces only that writer's entry, whatever
 // its kind; entries of others stay live.
 func (c *Cell) Increment(ev Event, n int64) error {
-	i, own := c.find(ev.Dot.Replica)
-	live := slices.Clone(c.Live)
-	if own {
-		old := live[i]
-		if old.Value.Kind() == Counter {
-			sum := old.Value.Int()
-			if n > 0 && sum > math.MaxInt64-n || n < 0 && sum < math.MinInt64-n {
-				return ErrCounterRange
-			}
-			n += sum
+	value := CounterValue(n)
+	if old, own := c.entry(ev.Dot.Replica); own && old.Value.Kind() == Counter {
+		var err error
+		if value, err = addCounter(old.Value, n); err != nil {
+			return err
 		}
-		live = slices.Delete(live, i, i+1)
 	}
-	c.Live = slices.Insert(live, i, Entry{ev.Dot, ev.Stamp, ev.Author, CounterValue(n)})
 	c.Observed = c.Observed.Clone()
-	c.normalise()
+	c.put(Entry{ev.Dot, ev.Stamp, ev.Author, value})
 	return nil
+}
+
+// addCounter returns a counter's part with n added.
+func addCounter(part Value, n int64) (Value, error) {
+	sum := part.Int()
+	if n > 0 && sum > math.MaxInt64-n || n < 0 && sum < math.MinInt64-n {
+		return part, ErrCounterRange
+	}
+	return CounterValue(sum + n), nil
 }
 
 // Dead reports whether d, which is not live in c, is known to have been live once: it is at or below stable or

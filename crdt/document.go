@@ -178,9 +178,12 @@ func (d *Document) touchAt(i int) *tracked {
 	return f
 }
 
-// removeAt removes what is live in the i-th field. A field that had nothing live before the transaction
+// removeAt removes what is live in the i-th field, and that the author has seen. A field that had nothing live before the transaction
 // goes back to what it was: writing and removing in one transaction leaves no trace.
-func (d *Document) removeAt(i int, ev Event) bool {
+func (d *Document) removeAt(i int, ev Event, s *Sight) bool {
+	if s != nil {
+		return d.removeSeenAt(i, ev, s)
+	}
 	if len(d.fields[i].Cell.Live) == 0 {
 		return false
 	}
@@ -209,11 +212,14 @@ func (d *Document) Set(ev Event, p PathKey, v Value) {
 // SetLeaves replaces the whole subtree at p by the given leaves, which lie at or below p, are sorted by
 // path and none of which lies above another. What stood in the subtree and is not among them is removed,
 // and so is the value at each path above p.
-func (d *Document) SetLeaves(ev Event, p PathKey, leaves []Leaf) {
+func (d *Document) SetLeaves(ev Event, p PathKey, leaves []Leaf) { d.setLeaves(ev, nil, p, leaves) }
+
+// setLeaves is SetLeaves for an author who has seen s; nil: everything.
+func (d *Document) setLeaves(ev Event, s *Sight, p PathKey, leaves []Leaf) {
 	for above := p; above != ""; {
 		above = above.Parent()
 		if i, ok := d.search(above); ok {
-			d.removeAt(i, ev)
+			d.removeAt(i, ev, s)
 		}
 	}
 	i, _ := d.search(p)
@@ -223,21 +229,24 @@ func (d *Document) SetLeaves(ev Event, p PathKey, leaves []Leaf) {
 			rest = rest[1:]
 		}
 		if len(rest) == 0 || rest[0].Path != d.fields[i].Path {
-			d.removeAt(i, ev)
+			d.removeAt(i, ev, s)
 		}
 	}
 	for _, l := range leaves {
-		d.touch(l.Path).Cell.Write(ev, l.Value)
+		d.touch(l.Path).write(ev, s, l.Value)
 	}
 }
 
 // Remove removes what is live at p and below it, and reports whether there was anything. The empty path
 // removes the whole document. A concurrent write that ev's author has not seen survives it.
-func (d *Document) Remove(ev Event, p PathKey) bool {
+func (d *Document) Remove(ev Event, p PathKey) bool { return d.remove(ev, nil, p) }
+
+// remove is Remove for an author who has seen s; nil: everything.
+func (d *Document) remove(ev Event, s *Sight, p PathKey) bool {
 	removed := false
 	i, _ := d.search(p)
 	for ; i < len(d.fields) && p.Contains(d.fields[i].Path); i++ {
-		if d.removeAt(i, ev) {
+		if d.removeAt(i, ev, s) {
 			removed = true
 		}
 	}

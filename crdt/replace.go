@@ -69,7 +69,7 @@ func (d *Document) count(ev Event, l Leaf) bool {
 	}
 	d.removeAbove(ev, l.Path)
 	for j := r.last(i); j > i; j-- {
-		d.removeAt(j, ev)
+		d.removeAt(j, ev, nil)
 	}
 	f := d.touchAt(i)
 	f.Cell.removePlain()
@@ -81,7 +81,7 @@ func (d *Document) removeAbove(ev Event, p PathKey) {
 	for p != "" {
 		p = p.Parent()
 		if i, ok := d.search(p); ok {
-			d.removeAt(i, ev)
+			d.removeAt(i, ev, nil)
 		}
 	}
 }

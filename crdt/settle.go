@@ -126,7 +126,7 @@ func (d *Document) execute(ev Event, p PathKey, c Contest, v Verdict) {
 		}
 		for _, lost := range c.Lost { // what shows lies above p, and has lost nothing else that was asked about
 			if i, ok := d.search(lost.Path); ok {
-				d.removeAt(i, ev)
+				d.removeAt(i, ev, nil)
 			}
 		}
 	}
@@ -142,7 +142,7 @@ func (d *Document) keep(ev Event, p PathKey) {
 	g := r.group(i, r.isNested(i))
 	switch winner := g.winner(); {
 	case g.fields != nil && winner == g.fields:
-		d.removeAt(i, ev)
+		d.removeAt(i, ev, nil)
 	case winner == g.counter:
 		d.keepCounter(ev, i)
 	default:
@@ -156,7 +156,7 @@ func (d *Document) keepCounter(ev Event, i int) {
 	p := d.fields[i].Path
 	d.removeAbove(ev, p)
 	for j := d.endOf(i); j > i; j-- {
-		d.removeAt(j, ev)
+		d.removeAt(j, ev, nil)
 	}
 	f := d.touchAt(i)
 	f.Cell.removePlain()

@@ -2,7 +2,6 @@ package crdt
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"strings"
 
@@ -104,42 +103,23 @@ func (d *Document) removeSeenAt(i int, ev Event, s *Sight) bool {
 	return true
 }
 
+// write replaces what is live in a field by a new entry, as far as the author has seen it.
+func (f *tracked) write(ev Event, s *Sight, v Value) {
+	if s == nil {
+		f.Cell.Write(ev, v)
+		return
+	}
+	f.killSeen(ev, s)
+	f.Cell.put(Entry{ev.Dot, ev.Stamp, ev.Author, v})
+}
+
 // SetLeavesSeen is SetLeaves for an author who has not seen everything: what it has not seen stays, as a sibling.
 func (d *Document) SetLeavesSeen(ev Event, s *Sight, p PathKey, leaves []Leaf) {
-	for above := p; above != ""; {
-		above = above.Parent()
-		if i, ok := d.search(above); ok {
-			d.removeSeenAt(i, ev, s)
-		}
-	}
-	i, _ := d.search(p)
-	rest := leaves
-	for ; i < len(d.fields) && p.Contains(d.fields[i].Path); i++ {
-		for len(rest) > 0 && rest[0].Path < d.fields[i].Path {
-			rest = rest[1:]
-		}
-		if len(rest) == 0 || rest[0].Path != d.fields[i].Path {
-			d.removeSeenAt(i, ev, s)
-		}
-	}
-	for _, l := range leaves {
-		f := d.touch(l.Path)
-		f.killSeen(ev, s)
-		f.Cell.put(Entry{ev.Dot, ev.Stamp, ev.Author, l.Value})
-	}
+	d.setLeaves(ev, s, p, leaves)
 }
 
 // RemoveSeen is Remove for an author who has not seen everything.
-func (d *Document) RemoveSeen(ev Event, s *Sight, p PathKey) bool {
-	removed := false
-	i, _ := d.search(p)
-	for ; i < len(d.fields) && p.Contains(d.fields[i].Path); i++ {
-		if d.removeSeenAt(i, ev, s) {
-			removed = true
-		}
-	}
-	return removed
-}
+func (d *Document) RemoveSeen(ev Event, s *Sight, p PathKey) bool { return d.remove(ev, s, p) }
 
 // IncrementSeen is Increment for an author who has not seen everything. It adds to the part of the counter that the event's writer has
 // accumulated, seen or not. The client is the author of the sum if all of it is the client's own, else the writer.
@@ -149,11 +129,11 @@ func (d *Document) IncrementSeen(ev Event, s *Sight, p PathKey, n int64) error {
 	for _, e := range f.Cell.Live {
 		switch own := e.Dot.Replica == ev.Dot.Replica; {
 		case e.Value.Kind() == Counter && own:
-			sum := e.Value.Int()
-			if n > 0 && sum > math.MaxInt64-n || n < 0 && sum < math.MinInt64-n {
-				return ErrCounterRange
+			sum, err := addCounter(e.Value, n)
+			if err != nil {
+				return err
 			}
-			entry.Value, entry.Stamp = CounterValue(sum+n), min(max(e.Stamp, ev.Stamp), ev.Dot.Time)
+			entry.Value, entry.Stamp = sum, min(max(e.Stamp, ev.Stamp), ev.Dot.Time)
 			if e.Author != ev.Author {
 				entry.Author = ev.Dot.Replica
 			}
@@ -164,15 +144,4 @@ func (d *Document) IncrementSeen(ev Event, s *Sight, p PathKey, n int64) error {
 	f.Cell.Observed = f.Cell.Observed.Clone()
 	f.Cell.put(entry)
 	return nil
-}
-
-// put adds a live entry, in the place of its writer's.
-func (c *Cell) put(e Entry) {
-	i, own := c.find(e.Dot.Replica)
-	live := slices.Clone(c.Live)
-	if own {
-		live = slices.Delete(live, i, i+1)
-	}
-	c.Live = slices.Insert(live, i, e)
-	c.normalise()
 }
