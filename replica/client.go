@@ -12,31 +12,21 @@ import (
 	"github.com/anabranch-db/anabranch/replica/docstore"
 )
 
+// ClientOp is one change of a client's transaction.
+type ClientOp = docstore.ClientOp
+
 // ClientOpKind is what one change of a client's transaction does.
-type ClientOpKind uint8
+type ClientOpKind = docstore.ClientOpKind
 
 // The kinds. To delete a document is to remove the empty path.
 const (
-	ClientSet ClientOpKind = 1 + iota
-	ClientRemove
-	ClientIncrement
+	ClientSet       = docstore.ClientSet
+	ClientRemove    = docstore.ClientRemove
+	ClientIncrement = docstore.ClientIncrement
 )
 
 // SeenDot says that a client had read the live entry of Dot in the cell at Path.
 type SeenDot = crdt.SeenDot
-
-// ClientOp is one change of a client's transaction.
-type ClientOp struct {
-	Kind ClientOpKind
-	Key  string
-	Path crdt.PathKey // "" is the document
-	// Leaves, of ClientSet, replace the subtree at Path: at Path or below, sorted by path, none above another; at least one.
-	Leaves []crdt.Leaf
-	By     int64 // of ClientIncrement
-	// Seen are the live entries that the client had read at Path, below, and, for ClientSet, above; in any order. What is live in those
-	// cells and is not listed survives as a sibling, but for what the client itself wrote.
-	Seen []SeenDot
-}
 
 // ClientTransaction is a transaction of a client that is not a replica, as this node, its home, is to make it.
 type ClientTransaction struct {
@@ -120,16 +110,25 @@ func (s *Space) ApplyClient(ctx context.Context, t ClientTransaction) (ClientRes
 // the first error, which is that of the transaction after those. The others are not begun.
 func (s *Space) ApplyClientAll(ctx context.Context, all []ClientTransaction) ([]ClientResult, error) {
 	made, err := s.makeClients(ctx, len(all), func(i int) (clientOutcome, error) { return s.applyClient(&all[i]) })
+	results, failed := s.waitForClients(made)
+	if failed != nil {
+		return results, failed
+	}
+	return results, err
+}
+
+// waitForClients returns the outcomes once they are durable, up to the first that does not come to be.
+func (s *Space) waitForClients(made []clientOutcome) ([]ClientResult, error) {
 	results := make([]ClientResult, 0, len(made))
 	for _, m := range made {
 		for _, g := range m.in {
-			if werr := g.wait(); werr != nil {
-				return results, fmt.Errorf("commit a client's transaction in space %q: %w", s.name, werr)
+			if err := g.wait(); err != nil {
+				return results, fmt.Errorf("commit a client's transaction in space %q: %w", s.name, err)
 			}
 		}
 		results = append(results, m.ClientResult)
 	}
-	return results, err
+	return results, nil
 }
 
 // RejectClient settles a Seq as rejected, for instance of a transaction that does not parse, unless it is settled already.
@@ -145,12 +144,11 @@ func (s *Space) RejectClient(ctx context.Context, client crdt.ReplicaID, subject
 	if err != nil {
 		return ClientResult{}, err
 	}
-	for _, g := range made[0].in {
-		if err := g.wait(); err != nil {
-			return ClientResult{}, fmt.Errorf("commit a client's rejection in space %q: %w", s.name, err)
-		}
+	results, err := s.waitForClients(made)
+	if err != nil {
+		return ClientResult{}, err
 	}
-	return made[0].ClientResult, nil
+	return results[0], nil
 }
 
 // clientOutcome is what became of a transaction, once the groups are durable.
@@ -204,11 +202,11 @@ func (s *Space) applyClient(t *ClientTransaction) (clientOutcome, error) {
 	}
 	r := s.r
 	now := r.now()
-	w := docstore.ClientWrite{Client: t.Client, Force: t.Force}
+	w := docstore.ClientWrite{Client: t.Client, Force: t.Force, Ops: t.Ops}
 	if w.Time, err = r.clock.Peek(now); err != nil {
 		return out, err
 	}
-	if w.Ops, err = checkClientOps(t.Ops); err == nil {
+	if err = checkClientOps(t.Ops); err == nil {
 		r.identify()
 		w.Self, w.Stamp = r.self, rec.StampAt(clientTime(t.At), now, w.Time)
 		var delta *crdt.Delta
@@ -358,32 +356,26 @@ func checkClient(t *ClientTransaction) *ClientRejection {
 }
 
 // checkClientOps checks what does not depend on the state.
-func checkClientOps(ops []ClientOp) ([]docstore.ClientOp, error) {
-	out := make([]docstore.ClientOp, len(ops))
+func checkClientOps(ops []ClientOp) error {
 	for i, o := range ops {
 		err := errors.Join(crdt.CheckKey(o.Key), o.Path.Check())
-		out[i] = docstore.ClientOp{Key: o.Key, Path: o.Path, Leaves: o.Leaves, By: o.By, Seen: o.Seen}
 		switch o.Kind {
 		case ClientSet:
-			out[i].Kind = docstore.ClientSet
 			if err == nil {
 				err = crdt.CheckLeaves(o.Path, o.Leaves)
 			}
 			if err == nil && len(o.Leaves) == 0 {
 				err = fmt.Errorf("%w: a set without a value", errClientOp)
 			}
-		case ClientRemove:
-			out[i].Kind = docstore.ClientRemove
-		case ClientIncrement:
-			out[i].Kind = docstore.ClientIncrement
+		case ClientRemove, ClientIncrement:
 		default:
 			err = errors.Join(err, fmt.Errorf("%w: operation of kind %d", errClientOp, o.Kind))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("operation %d: %w", i, err)
+			return fmt.Errorf("operation %d: %w", i, err)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 var errClientOp = errors.New("invalid operation")

@@ -13,24 +13,27 @@ import (
 // kindRenamed leads to the present name of one re-issued transaction. A client may have seen it under the former one.
 const kindRenamed = 'N' // space, replica, time → replica, time
 
-// ClientOpKind is what one operation of a client's transaction does.
+// ClientOpKind is what one change of a client's transaction does.
 type ClientOpKind uint8
 
-// The kinds.
+// The kinds. To delete a document is to remove the empty path.
 const (
 	ClientSet ClientOpKind = 1 + iota
 	ClientRemove
 	ClientIncrement
 )
 
-// ClientOp is one operation of a client's transaction. See replica.ClientOp.
+// ClientOp is one change of a client's transaction.
 type ClientOp struct {
-	Kind   ClientOpKind
-	Key    string
-	Path   crdt.PathKey
+	Kind ClientOpKind
+	Key  string
+	Path crdt.PathKey // "" is the document
+	// Leaves, of ClientSet, replace the subtree at Path: at Path or below, sorted by path, none above another; at least one.
 	Leaves []crdt.Leaf
-	By     int64
-	Seen   []crdt.SeenDot
+	By     int64 // of ClientIncrement
+	// Seen are the live entries that the client had read at Path, below, and, for ClientSet, above; in any order. What is live in those
+	// cells and is not listed survives as a sibling, but for what the client itself wrote.
+	Seen []crdt.SeenDot
 }
 
 // ClientWrite is a transaction of a client, to be made by this replica: it kills what the client had seen and nothing else.
