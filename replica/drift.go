@@ -293,6 +293,22 @@ type ClockStatus struct {
 	Held []HeldStatus
 }
 
+// State says in a word how this node's clock is: "sound", "ahead" or "behind" of most peers, "doubtful" if they do not agree, and "unknown"
+// while none is connected.
+func (c ClockStatus) State() string {
+	switch {
+	case c.Peers == 0:
+		return "unknown"
+	case c.Holding:
+		return "ahead"
+	case c.Sound:
+		return "sound"
+	case 2*c.Behind > c.Peers:
+		return "behind"
+	}
+	return "doubtful"
+}
+
 // Clock compares this node's clock with those of its peers.
 func (r *Replica) Clock() ClockStatus {
 	var st ClockStatus

@@ -12,18 +12,17 @@ import (
 // door decides by whom the gateway may be asked, before anything else is looked at. Tokens alone are no answer to a browser that is
 // tricked: a page can let its own name point to this machine (DNS rebinding), and is then of the same origin as what is here.
 type door struct {
-	hosts   map[string]bool // names, lower case
+	hosts   HostNames
 	origins map[string]bool // as canonicalOrigin writes them
 	cross   *http.CrossOriginProtection
 }
 
 func newDoor(hosts, origins []string) (*door, error) {
-	d := &door{hosts: map[string]bool{"localhost": true}, origins: make(map[string]bool), cross: http.NewCrossOriginProtection()}
+	d := &door{hosts: NewHostNames(hosts), origins: make(map[string]bool), cross: http.NewCrossOriginProtection()}
 	for _, h := range hosts {
 		if err := CheckHost(h); err != nil {
 			return nil, err
 		}
-		d.hosts[strings.ToLower(strings.TrimSuffix(h, "."))] = true
 	}
 	for _, text := range origins {
 		o, err := canonicalOrigin(text)
@@ -65,15 +64,35 @@ func canonicalOrigin(text string) (string, error) {
 	return strings.ToLower(u.Scheme) + "://" + host, nil
 }
 
-// isHost reports whether the gateway may be asked by this name. Addresses are as good as listed names: no page can make its own name one.
-func (d *door) isHost(host string) bool {
+// HostNames are the names by which a listener may be asked, beside addresses.
+type HostNames map[string]bool // lower case, without a dot at the end
+
+// NewHostNames returns localhost and the listed names.
+func NewHostNames(listed []string) HostNames {
+	n := HostNames{"localhost": true}
+	for _, name := range listed {
+		n[canonicalHost(name)] = true
+	}
+	return n
+}
+
+func canonicalHost(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+// Allow reports whether a request may have this Host. Addresses are as good as listed names: no page can make its own name one.
+func (n HostNames) Allow(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
 	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		return true
 	}
-	return d.hosts[strings.ToLower(strings.TrimSuffix(host, "."))]
+	return n[canonicalHost(host)]
+}
+
+// IsOfOtherSite reports whether a browser says that a page of another site sent the request.
+func IsOfOtherSite(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site != "" && site != "same-origin" && site != "none"
 }
 
 // isOwn reports whether an origin is the gateway's own, as the browser sees it. Behind a proxy that ends TLS the scheme cannot be compared.
@@ -84,7 +103,7 @@ func isOwn(origin string, r *http.Request) bool {
 
 // check returns a *Problem if the request is not to be served. origin is that of a listed page elsewhere, "" if there is none.
 func (d *door) check(r *http.Request) (origin string, err error) {
-	if !d.isHost(r.Host) {
+	if !d.hosts.Allow(r.Host) {
 		return "", &Problem{
 			Status: http.StatusMisdirectedRequest, Code: CodeHost,
 			Detail: fmt.Sprintf("the host name %.100q is not listed: list it with --gateway-host, or use an address", r.Host),
@@ -106,9 +125,7 @@ func (d *door) check(r *http.Request) (origin string, err error) {
 	case len(sent) == 0:
 		// Browsers leave the Origin of some requests out, but say where they come from. Following a link to the page is all that other
 		// sites may do.
-		site := r.Header.Get("Sec-Fetch-Site")
-		isForeign := site != "" && site != "same-origin" && site != "none"
-		if isForeign && r.Header.Get("Sec-Fetch-Mode") != "navigate" || d.cross.Check(r) != nil {
+		if IsOfOtherSite(r) && r.Header.Get("Sec-Fetch-Mode") != "navigate" || d.cross.Check(r) != nil {
 			return "", &Problem{Status: http.StatusForbidden, Code: CodeOrigin, Detail: "another site sent this request"}
 		}
 	}

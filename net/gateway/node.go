@@ -58,7 +58,7 @@ type nodeStore struct {
 }
 
 type nodeClock struct {
-	State    string     `json:"state"` // sound, ahead, behind, doubtful, unknown
+	State    string     `json:"state"` // as replica.ClockStatus has it
 	OffsetMS int64      `json:"offsetMs"`
 	Peers    int        `json:"peers"`
 	AheadOf  int        `json:"aheadOf"`
@@ -315,17 +315,7 @@ func gatewayOf(s Stats) nodeGateway {
 }
 
 func clockOf(c replica.ClockStatus, gr Grant) nodeClock {
-	out := nodeClock{State: "doubtful", OffsetMS: c.Offset.Milliseconds(), Peers: c.Peers, AheadOf: c.Ahead, BehindOf: c.Behind, Held: []nodeHeld{}}
-	switch {
-	case c.Peers == 0:
-		out.State = "unknown"
-	case c.Holding:
-		out.State = "ahead"
-	case c.Sound:
-		out.State = "sound"
-	case 2*c.Behind > c.Peers:
-		out.State = "behind"
-	}
+	out := nodeClock{State: c.State(), OffsetMS: c.Offset.Milliseconds(), Peers: c.Peers, AheadOf: c.Ahead, BehindOf: c.Behind, Held: []nodeHeld{}}
 	for _, h := range c.Held {
 		if gr.May(h.Space, replica.ReadRights) {
 			out.Held = append(out.Held, nodeHeld{Space: h.Space, Until: millis(h.Until), Reason: h.Reason})

@@ -128,7 +128,7 @@ type Status struct {
 
 // Clock compares the node's clock with those of the connected peers.
 type Clock struct {
-	// State is "sound", "ahead" or "behind" of most peers, "doubtful" if they do not agree, and "unknown" while none is connected.
+	// State is that of replica.ClockStatus.
 	State    string `json:"state"`
 	OffsetMS int64  `json:"offset_ms"` // ahead of the one in the middle
 	Peers    int    `json:"peers"`
