@@ -9,7 +9,4 @@ import (
 var asyncAPI []byte
 
 // serveAsyncAPI serves the description of the channels and their messages (AsyncAPI 3).
-func (g *Gateway) serveAsyncAPI(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(asyncAPI)
-}
+func serveAsyncAPI(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, asyncAPI) }

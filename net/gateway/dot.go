@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -34,9 +33,9 @@ func parseDot(text string) (crdt.Dot, error) {
 
 // parseClientID reads the ID of a client, 16 hex digits.
 func parseClientID(text string) (crdt.ReplicaID, error) {
-	n, err := strconv.ParseUint(text, 16, 64)
-	if err != nil || len(text) != 16 || n == 0 || fmt.Sprintf("%016x", n) != text {
+	id, err := crdt.ParseReplicaID(text)
+	if err != nil || id == 0 || id.String() != text {
 		return 0, fmt.Errorf("%.40q is not a client ID: 16 hex digits in lower case, not all zero", text)
 	}
-	return crdt.ReplicaID(n), nil
+	return id, nil
 }

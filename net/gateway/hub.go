@@ -56,7 +56,7 @@ type hub struct {
 	stopped bool
 }
 
-// hubOf returns the hub of a space, with the caller counted in. The caller calls subscription.close when it is done.
+// follow returns the hub of a space, with the subscription counted in, until it is closed.
 func (g *Gateway) follow(space *replica.Space, s *subscription) (*hub, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

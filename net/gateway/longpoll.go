@@ -178,8 +178,6 @@ func (p *poll) answer(w http.ResponseWriter, most time.Duration) {
 	}
 	text = append(text, '}')
 	buf.text = text
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(text)))
-	w.Write(text)
+	writeText(w, http.StatusOK, text)
 	p.g.meter.items("longpoll", len(b.items))
 }

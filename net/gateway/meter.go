@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -72,18 +73,9 @@ func (g *Gateway) Stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Stats{
-		Requests: m.requests.Load(), Connections: copied(m.connections), Items: copied(m.itemsSent),
-		Transactions: copied(m.transactions), Refused: copied(m.refusals),
+		Requests: m.requests.Load(), Connections: maps.Clone(m.connections), Items: maps.Clone(m.itemsSent),
+		Transactions: maps.Clone(m.transactions), Refused: maps.Clone(m.refusals),
 	}
-}
-
-// copied returns a copy that is not nil, so that JSON has an object.
-func copied[N any](from map[string]N) map[string]N {
-	to := make(map[string]N, len(from))
-	for k, v := range from {
-		to[k] = v
-	}
-	return to
 }
 
 // watch counts a request, and what writeProblem says of it.

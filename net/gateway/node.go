@@ -1,9 +1,9 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"iter"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -213,7 +213,7 @@ func ratesBetween(a, b *sample) *nodeRates {
 		Seconds:      seconds,
 		Transactions: float64(b.metrics.Transactions-a.metrics.Transactions) / seconds,
 		Deltas:       float64(b.metrics.Deltas-a.metrics.Deltas) / seconds,
-		Items:        float64(totalOf(b.stats.Items)-totalOf(a.stats.Items)) / seconds,
+		Items:        float64(total(maps.Values(b.stats.Items))-total(maps.Values(a.stats.Items))) / seconds,
 		Requests:     float64(b.stats.Requests-a.stats.Requests) / seconds,
 	}
 	before := make(map[replica.PeerID]replica.PeerStatus)
@@ -233,21 +233,14 @@ func ratesBetween(a, b *sample) *nodeRates {
 		r.SentBytes += float64(p.Sent-old.Sent) / seconds
 		r.ReceivedBytes += float64(p.Received-old.Received) / seconds
 	}
-	if n := total(b.metrics.Commits.Counts) - total(a.metrics.Commits.Counts); n > 0 {
+	if n := total(slices.Values(b.metrics.Commits.Counts)) - total(slices.Values(a.metrics.Commits.Counts)); n > 0 {
 		r.CommitMS = (b.metrics.Commits.Sum - a.metrics.Commits.Sum) / float64(n) * 1000
 	}
 	return r
 }
 
-func total(counts []uint64) (sum uint64) {
-	for _, n := range counts {
-		sum += n
-	}
-	return sum
-}
-
-func totalOf(counts map[string]uint64) (sum uint64) {
-	for _, n := range counts {
+func total(counts iter.Seq[uint64]) (sum uint64) {
+	for n := range counts {
 		sum += n
 	}
 	return sum
@@ -264,7 +257,7 @@ func (g *Gateway) viewFor(s *sample, gr Grant) *nodeView {
 		Ready: true, Checks: []nodeCheck{}, Store: nodeStore{DiskBytes: m.Usage.DiskBytes, FreeBytes: m.Usage.FreeBytes, FloorBytes: m.Usage.FloorBytes},
 		Clock: clockOf(m.Clock, gr), Spaces: []nodeSpace{}, Peers: []nodePeer{}, Rates: s.rates,
 		Totals: nodeTotals{
-			Transactions: m.Transactions, Deltas: m.Deltas, Commits: total(m.Commits.Counts), CommitSeconds: m.Commits.Sum,
+			Transactions: m.Transactions, Deltas: m.Deltas, Commits: total(slices.Values(m.Commits.Counts)), CommitSeconds: m.Commits.Sum,
 			CommitsFailed: m.CommitsFailed, Watchers: m.Watchers,
 		},
 		Gateway: gatewayOf(s.stats),
@@ -421,16 +414,13 @@ func (g *Gateway) watchNode(w http.ResponseWriter, r *http.Request, gr Grant) {
 	defer g.meter.connected("dashboard")()
 	ctx, stop := g.whileGranted(r.Context(), gr)
 	defer stop()
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("X-Accel-Buffering", "no")
-	c := http.NewResponseController(w)
+	stream := g.newEventStream(w)
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {
 		s, err := g.look(ctx)
 		if err == nil {
-			err = g.sendEvent(w, c, "node", g.viewFor(s, gr))
+			err = stream.sendJSON("node", g.viewFor(s, gr))
 		}
 		if err != nil {
 			return // the client has gone, or the node closes
@@ -439,21 +429,9 @@ func (g *Gateway) watchNode(w http.ResponseWriter, r *http.Request, gr Grant) {
 		case <-tick.C:
 		case <-ctx.Done():
 			if p := problemOf(context.Cause(ctx)); p.Code == CodeTokenExpired || p.Code == CodeTokenRevoked {
-				_ = g.sendEvent(w, c, "error", problemBody{http.StatusText(p.Status), p.Status, p.Detail, p.Code})
+				_ = stream.sendJSON("error", problemBody{http.StatusText(p.Status), p.Status, p.Detail, p.Code})
 			}
 			return
 		}
 	}
-}
-
-func (g *Gateway) sendEvent(w http.ResponseWriter, c *http.ResponseController, name string, data any) error {
-	text, err := json.Marshal(data) // in one line
-	if err != nil {
-		return err
-	}
-	_ = c.SetWriteDeadline(time.Now().Add(g.cfg.WriteTimeout)) // where there are none, those of the server hold
-	if _, err := w.Write(slices.Concat([]byte("event: "+name+"\ndata: "), bytes.TrimSpace(text), []byte("\n\n"))); err != nil {
-		return err
-	}
-	return c.Flush()
 }

@@ -32,9 +32,6 @@ func (rt *router) HandleFunc(pattern string, handle func(http.ResponseWriter, *h
 	rt.routes = append(rt.routes, route{method: method, pattern: path, elements: strings.Split(path[1:], "/"), handle: handle})
 }
 
-// Handle is HandleFunc for a handler.
-func (rt *router) Handle(pattern string, h http.Handler) { rt.HandleFunc(pattern, h.ServeHTTP) }
-
 // maxPathElements bounds what is split; a key of the greatest length has no more.
 const maxPathElements = 2048
 

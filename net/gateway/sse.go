@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -40,6 +41,15 @@ func (s *eventStream) send(event, id string, data []byte) error {
 	return s.write(b)
 }
 
+// sendJSON is send for what is to be JSON, without an ID.
+func (s *eventStream) sendJSON(event string, v any) error {
+	text, err := json.Marshal(v) // in one line
+	if err != nil {
+		return err
+	}
+	return s.send(event, "", text)
+}
+
 func (s *eventStream) write(b []byte) error {
 	// Where the connection has no deadlines, as in a test without a network, the reader cannot be slow.
 	if err := s.control.SetWriteDeadline(time.Now().Add(s.g.cfg.WriteTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -51,7 +61,7 @@ func (s *eventStream) write(b []byte) error {
 	return s.control.Flush()
 }
 
-// place is where a request goes on.
+// queryPlace reads where a request goes on.
 func queryPlace(r *http.Request) (since replica.Cursor, vector *crdt.VersionVector, err error) {
 	q := r.URL.Query()
 	text := q.Get("since")

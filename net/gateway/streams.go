@@ -19,7 +19,7 @@ func (g *Gateway) routeStreams(rt *router) {
 	rt.HandleFunc("GET /v1/spaces/{space}/changes", g.granted(g.serveChanges))
 	rt.HandleFunc("POST /v1/spaces/{space}/push", g.granted(g.servePush))
 	rt.HandleFunc("POST /v1/spaces/{space}/ticket", g.granted(g.serveTicket))
-	rt.HandleFunc("GET /v1/asyncapi.json", g.serveAsyncAPI)
+	rt.HandleFunc("GET /v1/asyncapi.json", serveAsyncAPI)
 }
 
 // node names the node to clients: its store, which says what it has settled. One that was made of a backup may have forgotten some of that, and
@@ -185,7 +185,6 @@ func (g *Gateway) servePush(w http.ResponseWriter, r *http.Request, gr Grant) {
 		writeProblem(w, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(append(append([]byte(`{"results":[`), p.json...), "]}"...))
+	writeText(w, http.StatusOK, append(append([]byte(`{"results":[`), p.json...), "]}"...))
 	p.remember(g)
 }

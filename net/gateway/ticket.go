@@ -76,8 +76,7 @@ func (g *Gateway) serveTicket(w http.ResponseWriter, r *http.Request, gr Grant) 
 		writeProblem(w, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Write(append(appendString([]byte(`{"ticket":`), text), '}'))
+	writeText(w, http.StatusOK, append(appendString([]byte(`{"ticket":`), text), '}'))
 }
 
 // authenticateStream is authenticate for an event stream, which a ticket opens too.

@@ -21,11 +21,15 @@ import (
 // maxExact is the greatest integer up to which every integer has a float64 of its own.
 const maxExact = 1<<53 - 1
 
-const intName = "$int"
+const (
+	intName   = "$int"
+	bytesName = "$bytes"
+)
 
-// hasIntName reports whether name is $int after any number of further $.
-func hasIntName(name string) bool {
-	return strings.HasSuffix(name, intName) && strings.Trim(name[:len(name)-len(intName)], "$") == ""
+// isOrEscapes reports whether name is the special one after any number of further $.
+func isOrEscapes(name, special string) bool {
+	rest, ok := strings.CutSuffix(name, special)
+	return ok && strings.Trim(rest, "$") == ""
 }
 
 // appendValue appends a value in the clients' form.
@@ -60,13 +64,11 @@ func appendValue(dst []byte, v crdt.Value) []byte {
 
 // appendName appends a member's name and the colon.
 func appendName(dst []byte, name string) []byte {
-	if hasIntName(name) || strings.HasSuffix(name, bytesName) && strings.Trim(name[:len(name)-len(bytesName)], "$") == "" {
+	if isOrEscapes(name, intName) || isOrEscapes(name, bytesName) {
 		name = "$" + name
 	}
 	return append(appendString(dst, name), ':')
 }
-
-const bytesName = "$bytes"
 
 func appendString(dst []byte, s string) []byte { return crdt.StringValue(s).AppendJSON(dst) }
 
@@ -152,7 +154,7 @@ func plainInts(text []byte) ([]byte, error) {
 		v, err := crdt.ParseJSONElement(token)
 		name := v.Text()
 		switch {
-		case err != nil || !hasIntName(name):
+		case err != nil || !isOrEscapes(name, intName):
 			out = append(out, token...)
 		case name != intName:
 			out = appendString(out, name[1:])
