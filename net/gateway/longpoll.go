@@ -90,12 +90,6 @@ type poll struct {
 	news  bool // there is something to tell
 }
 
-// heldNews says that so many nodes hold a client's transactions up to a number.
-type heldNews struct {
-	seq   uint64
-	nodes int
-}
-
 // wait waits until there is something to answer, or for so long.
 func (p *poll) wait(ctx context.Context, most time.Duration) error {
 	patience := most
@@ -104,19 +98,8 @@ func (p *poll) wait(ctx context.Context, most time.Duration) error {
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
-	news := make(chan heldNews)
-	tellers, stop := context.WithCancel(ctx)
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		p.follower.watch(tellers, p.g, func(seq uint64, nodes int) {
-			select {
-			case news <- heldNews{seq, nodes}:
-			case <-tellers.Done():
-			}
-		})
-	}()
-	defer func() { stop(); <-told }()
+	news, stop := p.follower.start(ctx, p.g)
+	defer stop()
 	for {
 		b, err := p.sub.next(ctx, p.limit)
 		if err != nil {

@@ -159,20 +159,8 @@ func (s *eventStream) serve(ctx context.Context, gr Grant, sub *subscription, wa
 	if err := s.send("welcome", "", append(s.g.appendWelcome([]byte{'{'}, gr), '}')); err != nil {
 		return err
 	}
-	held := make(chan []byte)
-	tellers, stop := context.WithCancel(ctx)
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		f.watch(tellers, s.g, func(seq uint64, nodes int) {
-			text := append(appendReplicated([]byte{'{'}, f.key.space.Name(), f.key.client, seq, nodes), '}')
-			select {
-			case held <- text:
-			case <-tellers.Done():
-			}
-		})
-	}()
-	defer func() { stop(); <-told }()
+	news, stop := f.start(ctx, s.g)
+	defer stop()
 	heartbeat := time.NewTicker(s.g.cfg.Heartbeat)
 	defer heartbeat.Stop()
 	wakener.wake()
@@ -181,8 +169,8 @@ func (s *eventStream) serve(ctx context.Context, gr Grant, sub *subscription, wa
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case text := <-held:
-			err = s.send("replicated", "", text)
+		case n := <-news:
+			err = s.send("replicated", "", append(appendReplicated([]byte{'{'}, f.key.space.Name(), f.key.client, n.seq, n.nodes), '}'))
 		case <-heartbeat.C:
 			if err = s.write([]byte(":\n\n")); err == nil {
 				wakener.wake() // a portable cursor may be due

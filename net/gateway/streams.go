@@ -158,6 +158,29 @@ func (f *follower) watch(ctx context.Context, g *Gateway, tell func(seq uint64, 
 	kept.watch(ctx, f.key.space, told, tell)
 }
 
+// heldNews says that so many nodes hold a client's transactions up to a number.
+type heldNews struct {
+	seq   uint64
+	nodes int
+}
+
+// start is watch beside what the caller does: it tells over news until ctx ends or stop is called, which returns when it has ended.
+func (f *follower) start(ctx context.Context, g *Gateway) (news <-chan heldNews, stop func()) {
+	told := make(chan heldNews)
+	ended := make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(ended)
+		f.watch(ctx, g, func(seq uint64, nodes int) {
+			select {
+			case told <- heldNews{seq, nodes}:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	return told, func() { cancel(); <-ended }
+}
+
 // servePush makes transactions that were posted.
 func (g *Gateway) servePush(w http.ResponseWriter, r *http.Request, gr Grant) {
 	w.Header().Set(nodeHeader, g.node())
