@@ -132,12 +132,15 @@ func (g *Gateway) spend(gr Grant, n int) error {
 
 // begin bounds the time in which a request sends its body and takes its answer, not counting extra, in which it waits on purpose.
 func (g *Gateway) begin(w http.ResponseWriter, r *http.Request, extra time.Duration) {
-	c := http.NewResponseController(w)
-	now := time.Now()
 	// Where the connection has no deadlines, as in tests, http.Server's own bounds hold.
-	_ = c.SetReadDeadline(now.Add(g.usage.Timeout))
-	_ = c.SetWriteDeadline(now.Add(2*g.usage.Timeout + extra))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.usage.Timeout))
+	g.boundAnswer(w, extra)
 	r.Body = http.MaxBytesReader(w, r.Body, g.usage.BodyBytes)
+}
+
+// boundAnswer bounds the time until an answer is taken, from now on.
+func (g *Gateway) boundAnswer(w http.ResponseWriter, extra time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2*g.usage.Timeout + extra))
 }
 
 // room waits until there is room for a body of that many bytes, -1 if that is not known. The caller calls release when it needs the

@@ -389,18 +389,16 @@ func millis(t time.Time) int64 {
 }
 
 func (g *Gateway) routeNode(routes *router) {
-	routes.HandleFunc("GET /v1/node", g.granted(g.getNode))
+	routes.HandleFunc("GET /v1/node", g.answered(g.getNode))
 	routes.HandleFunc("GET /v1/node/events", g.granted(g.watchNode))
 }
 
-func (g *Gateway) getNode(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) getNode(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	s, err := g.look(r.Context())
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
-	writeJSON(w, http.StatusOK, g.viewFor(s, gr))
+	return writeJSON(w, http.StatusOK, g.viewFor(s, gr))
 }
 
 // watchNode sends what getNode answers, once a second, as server-sent events.

@@ -41,38 +41,45 @@ const (
 // routeREST registers the routes of documents.
 func (g *Gateway) routeREST(routes *router) {
 	routes.HandleFunc("GET /v1/openapi.json", serveOpenAPI)
-	routes.HandleFunc("GET /v1/spaces", g.granted(g.listSpaces))
-	routes.HandleFunc("GET /v1/spaces/{space}/status", g.granted(g.getStatus))
-	routes.HandleFunc("GET /v1/spaces/{space}/docs", g.granted(g.listDocuments))
-	routes.HandleFunc("GET /v1/spaces/{space}/docs/{key...}", g.granted(g.getDocument))
-	routes.HandleFunc("PUT /v1/spaces/{space}/docs/{key...}", g.granted(g.putDocument))
-	routes.HandleFunc("PATCH /v1/spaces/{space}/docs/{key...}", g.granted(g.patchDocument))
-	routes.HandleFunc("DELETE /v1/spaces/{space}/docs/{key...}", g.granted(g.deleteDocument))
-	routes.HandleFunc("POST /v1/spaces/{space}/docs/{key...}", g.granted(g.incrementDocument))
-	routes.HandleFunc("POST /v1/spaces/{space}/batch", g.granted(g.runBatch))
-	routes.HandleFunc("GET /v1/spaces/{space}/conflicts", g.granted(g.listConflicts))
-	routes.HandleFunc("GET /v1/spaces/{space}/conflicts/{key...}", g.granted(g.getConflicts))
-	routes.HandleFunc("POST /v1/spaces/{space}/conflicts/{key...}", g.granted(g.settleConflicts))
+	routes.HandleFunc("GET /v1/spaces", g.answered(g.listSpaces))
+	routes.HandleFunc("GET /v1/spaces/{space}/status", g.answered(g.getStatus))
+	routes.HandleFunc("GET /v1/spaces/{space}/docs", g.answered(g.listDocuments))
+	routes.HandleFunc("GET /v1/spaces/{space}/docs/{key...}", g.answered(g.getDocument))
+	routes.HandleFunc("PUT /v1/spaces/{space}/docs/{key...}", g.answered(g.putDocument))
+	routes.HandleFunc("PATCH /v1/spaces/{space}/docs/{key...}", g.answered(g.patchDocument))
+	routes.HandleFunc("DELETE /v1/spaces/{space}/docs/{key...}", g.answered(g.deleteDocument))
+	routes.HandleFunc("POST /v1/spaces/{space}/docs/{key...}", g.answered(g.incrementDocument))
+	routes.HandleFunc("POST /v1/spaces/{space}/batch", g.answered(g.runBatch))
+	routes.HandleFunc("GET /v1/spaces/{space}/conflicts", g.answered(g.listConflicts))
+	routes.HandleFunc("GET /v1/spaces/{space}/conflicts/{key...}", g.answered(g.getConflicts))
+	routes.HandleFunc("POST /v1/spaces/{space}/conflicts/{key...}", g.answered(g.settleConflicts))
 	g.routeNode(routes)
 	routes.fallback = g.files.ServeHTTP
 }
 
-// fail answers with an error, and logs one that is the node's own.
-func (g *Gateway) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if problemOf(err).Code == CodeInternal {
-		g.cfg.Logger.Error("a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
-	}
-	writeProblem(w, err)
+// answered is a handler that a token is needed for, with the usual time to be answered in. An error that it returns is the answer, and is
+// logged if it is the node's own.
+func (g *Gateway) answered(h func(http.ResponseWriter, *http.Request, Grant) error) http.HandlerFunc {
+	return g.granted(func(w http.ResponseWriter, r *http.Request, gr Grant) {
+		g.begin(w, r, 0)
+		err := h(w, r, gr)
+		if err == nil {
+			return
+		}
+		if problemOf(err).Code == CodeInternal {
+			g.cfg.Logger.Error("a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		}
+		writeProblem(w, err)
+	})
 }
 
 // writeJSON answers with an object.
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) error {
 	text, err := json.Marshal(v)
-	if err != nil {
-		writeProblem(w, err)
-		return
+	if err == nil {
+		writeText(w, status, text)
 	}
-	writeText(w, status, text)
+	return err
 }
 
 // writeText answers with JSON that is written already.
@@ -155,8 +162,7 @@ type (
 	}
 )
 
-func (g *Gateway) listSpaces(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) listSpaces(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	a := spacesAnswer{Spaces: []spaceAnswer{}}
 	for _, s := range g.visible(gr) {
 		st := s.Summary()
@@ -166,22 +172,19 @@ func (g *Gateway) listSpaces(w http.ResponseWriter, r *http.Request, gr Grant) {
 		}
 		a.Spaces = append(a.Spaces, one)
 	}
-	writeJSON(w, http.StatusOK, a)
+	return writeJSON(w, http.StatusOK, a)
 }
 
-func (g *Gateway) getStatus(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) getStatus(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	m, err := s.Metrics(r.Context())
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
-	writeJSON(w, http.StatusOK, g.spaceView(&m, gr, gr.Space == AllSpaces || gr.Rights >= replica.AdminRights))
+	return writeJSON(w, http.StatusOK, g.spaceView(&m, gr, gr.Space == AllSpaces || gr.Rights >= replica.AdminRights))
 }
 
 // etagOf names the state of a document: a hash of which dots are live in which cells. Two states with one tag show the same, and have
@@ -210,22 +213,18 @@ func etagOf(d *crdt.Document) string {
 	return `"` + hex.EncodeToString(sum[:]) + `"`
 }
 
-func (g *Gateway) getDocument(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) getDocument(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	meta, err := boolean(r.URL.Query(), "meta")
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	doc, err := s.Get(r.Context(), r.PathValue("key"))
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	tag := etagOf(doc.Document)
 	h := w.Header()
@@ -237,13 +236,14 @@ func (g *Gateway) getDocument(w http.ResponseWriter, r *http.Request, gr Grant) 
 	}
 	if none := r.Header.Values("If-None-Match"); len(none) > 0 && matches(none, tag, true) {
 		w.WriteHeader(http.StatusNotModified)
-		return
+		return nil
 	}
 	if meta {
 		writeText(w, http.StatusOK, appendItem(nil, replica.Change{Cursor: doc.Cursor, Key: doc.Key, Document: doc}))
-		return
+		return nil
 	}
 	writeText(w, http.StatusOK, doc.AppendJSON(nil))
+	return nil
 }
 
 // boolean reads a parameter that is 1 or 0.
@@ -278,20 +278,17 @@ func page(q url.Values) (replica.Range, error) {
 	return p, nil
 }
 
-func (g *Gateway) listDocuments(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) listDocuments(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	q := r.URL.Query()
 	p, err := page(q)
 	keys, err1 := boolean(q, "keys")
 	meta, err2 := boolean(q, "meta")
 	if err = errors.Join(err, err1, err2); err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	l := listing{text: []byte(`{"documents":[`), limit: p.Limit}
 	p.Limit++ // the one more tells that there is a next page
@@ -301,10 +298,10 @@ func (g *Gateway) listDocuments(w http.ResponseWriter, r *http.Request, gr Grant
 		err = l.addDocuments(r.Context(), s, p, meta)
 	}
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	writeText(w, http.StatusOK, l.end())
+	return nil
 }
 
 // listing is a page of documents being written.

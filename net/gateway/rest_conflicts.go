@@ -50,17 +50,14 @@ type (
 	}
 )
 
-func (g *Gateway) listConflicts(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) listConflicts(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	p, err := page(r.URL.Query())
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	a := conflictsAnswer{Conflicts: []conflictedAnswer{}}
 	a.Count, a.Documents = s.ConflictCount()
@@ -68,8 +65,7 @@ func (g *Gateway) listConflicts(w http.ResponseWriter, r *http.Request, gr Grant
 	p.Limit++
 	for c, err := range s.ConflictDocs(r.Context(), p) {
 		if err != nil {
-			g.fail(w, r, err)
-			return
+			return err
 		}
 		if len(a.Conflicts) == limit {
 			a.Next = a.Conflicts[limit-1].Key
@@ -77,20 +73,17 @@ func (g *Gateway) listConflicts(w http.ResponseWriter, r *http.Request, gr Grant
 		}
 		a.Conflicts = append(a.Conflicts, conflictedAnswer{Key: c.Key, Count: c.Conflicts})
 	}
-	writeJSON(w, http.StatusOK, a)
+	return writeJSON(w, http.StatusOK, a)
 }
 
-func (g *Gateway) getConflicts(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) getConflicts(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	s, err := g.readable(gr, r.PathValue("space"))
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	doc, err := s.Get(r.Context(), r.PathValue("key"))
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	a := contestsAnswer{Key: doc.Key, ETag: etagOf(doc.Document), Contests: []contestAnswer{}}
 	for _, c := range doc.Contests() {
@@ -103,7 +96,7 @@ func (g *Gateway) getConflicts(w http.ResponseWriter, r *http.Request, gr Grant)
 	}
 	w.Header().Set("ETag", a.ETag)
 	w.Header().Set(cursorHeader, doc.Cursor.String())
-	writeJSON(w, http.StatusOK, a)
+	return writeJSON(w, http.StatusOK, a)
 }
 
 // shownAt returns what shows at the path of a contest: the value, or the map whose fields show.
@@ -192,18 +185,15 @@ func overwrite(d *replica.TxDoc, path crdt.Path, leaves []crdt.Leaf) (int, error
 	return len(before) - len(after), err
 }
 
-func (g *Gateway) settleConflicts(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) settleConflicts(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	text, release, err := g.body(r, mediaJSON)
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	defer release()
 	settle, err := parseSettle(text)
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	var a settledAnswer
 	e := edit{}
@@ -221,11 +211,10 @@ func (g *Gateway) settleConflicts(w http.ResponseWriter, r *http.Request, gr Gra
 		}
 		return err
 	}
-	var ok bool
-	if a.written, ok = g.run(w, r, gr, &e); !ok {
-		return
+	if a.written, err = g.run(w, r, gr, &e); err != nil {
+		return err
 	}
 	w.Header().Set("ETag", a.ETag)
 	w.Header().Set(cursorHeader, a.Cursor)
-	writeJSON(w, http.StatusOK, a)
+	return writeJSON(w, http.StatusOK, a)
 }

@@ -117,16 +117,8 @@ type edit struct {
 	tag     string // after it
 }
 
-// run makes the edit, and answers an error. It returns false if there was one.
-func (g *Gateway) run(w http.ResponseWriter, r *http.Request, gr Grant, e *edit) (a written, ok bool) {
-	a, err := g.tryRun(w, r, gr, e)
-	if err != nil {
-		g.fail(w, r, err)
-	}
-	return a, err == nil
-}
-
-func (g *Gateway) tryRun(w http.ResponseWriter, r *http.Request, gr Grant, e *edit) (written, error) {
+// run makes the edit.
+func (g *Gateway) run(w http.ResponseWriter, r *http.Request, gr Grant, e *edit) (written, error) {
 	wt, err := parseWaiting(r.URL.Query())
 	if err != nil {
 		return written{}, err
@@ -139,8 +131,7 @@ func (g *Gateway) tryRun(w http.ResponseWriter, r *http.Request, gr Grant, e *ed
 	if err != nil {
 		return written{}, err
 	}
-	// Only the waiting has the time that begin gave it: a write that has begun is not given up.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2*g.usage.Timeout + wt.most))
+	g.boundAnswer(w, wt.most) // only the waiting has the time that begin gave it: a write that has begun is not given up
 	rc, err := s.Update(r.Context(), func(tx *replica.Tx) error {
 		doc := tx.Doc(key)
 		if err := checkPreconditions(r, doc); err != nil {
@@ -171,47 +162,45 @@ func (g *Gateway) tryRun(w http.ResponseWriter, r *http.Request, gr Grant, e *ed
 }
 
 // answerEdit answers a write of a whole document.
-func answerEdit(w http.ResponseWriter, e *edit, a written) {
+func answerEdit(w http.ResponseWriter, e *edit, a written) error {
 	status := http.StatusOK
 	if !e.existed {
 		status = http.StatusCreated
 	}
 	w.Header().Set("ETag", a.ETag)
 	w.Header().Set(cursorHeader, a.Cursor)
-	writeJSON(w, status, a)
+	return writeJSON(w, status, a)
 }
 
-func (g *Gateway) putDocument(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.edit(w, r, gr, []string{mediaJSON}, crdt.ParseJSON, func(doc *replica.TxDoc, leaves []crdt.Leaf) error { return doc.Replace(leaves) })
+func (g *Gateway) putDocument(w http.ResponseWriter, r *http.Request, gr Grant) error {
+	return g.edit(w, r, gr, []string{mediaJSON}, func(doc *replica.TxDoc, leaves []crdt.Leaf) error { return doc.Replace(leaves) })
 }
 
-func (g *Gateway) patchDocument(w http.ResponseWriter, r *http.Request, gr Grant) {
+func (g *Gateway) patchDocument(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	w.Header().Set("Accept-Patch", mediaMergePatch)
-	g.edit(w, r, gr, []string{mediaMergePatch, mediaJSON}, crdt.ParseJSON, mergePatch)
+	return g.edit(w, r, gr, []string{mediaMergePatch, mediaJSON}, mergePatch)
 }
 
-// edit reads a body and applies it.
-func (g *Gateway) edit(w http.ResponseWriter, r *http.Request, gr Grant, types []string, parse func([]byte) ([]crdt.Leaf, error), apply func(*replica.TxDoc, []crdt.Leaf) error) {
-	g.begin(w, r, 0)
+// edit reads a document from the body and applies it.
+func (g *Gateway) edit(w http.ResponseWriter, r *http.Request, gr Grant, types []string, apply func(*replica.TxDoc, []crdt.Leaf) error) error {
 	text, release, err := g.body(r, types...)
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	defer release()
-	leaves, err := parse(text)
+	leaves, err := crdt.ParseJSON(text)
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	e := edit{apply: func(doc *replica.TxDoc) error { return apply(doc, leaves) }}
-	if a, ok := g.run(w, r, gr, &e); ok {
-		answerEdit(w, &e, a)
+	a, err := g.run(w, r, gr, &e)
+	if err != nil {
+		return err
 	}
+	return answerEdit(w, &e, a)
 }
 
-func (g *Gateway) deleteDocument(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) deleteDocument(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	e := edit{}
 	e.apply = func(doc *replica.TxDoc) error {
 		if !e.existed {
@@ -219,20 +208,19 @@ func (g *Gateway) deleteDocument(w http.ResponseWriter, r *http.Request, gr Gran
 		}
 		return doc.Delete()
 	}
-	a, ok := g.run(w, r, gr, &e)
-	switch {
-	case !ok:
-	case a.Replicated != nil: // asked for, so there is something to say
-		w.Header().Set(cursorHeader, a.Cursor)
-		writeJSON(w, http.StatusOK, a)
-	default:
-		w.Header().Set(cursorHeader, a.Cursor)
-		w.WriteHeader(http.StatusNoContent)
+	a, err := g.run(w, r, gr, &e)
+	if err != nil {
+		return err
 	}
+	w.Header().Set(cursorHeader, a.Cursor)
+	if a.Replicated != nil { // asked for, so there is something to say
+		return writeJSON(w, http.StatusOK, a)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
-func (g *Gateway) incrementDocument(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) incrementDocument(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	q := r.URL.Query()
 	path, err := crdt.ParsePath(q.Get("increment"))
 	by := int64(1)
@@ -246,8 +234,7 @@ func (g *Gateway) incrementDocument(w http.ResponseWriter, r *http.Request, gr G
 		}
 	}
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	var shown any
 	e := edit{field: true, apply: func(doc *replica.TxDoc) error {
@@ -257,17 +244,16 @@ func (g *Gateway) incrementDocument(w http.ResponseWriter, r *http.Request, gr G
 		}
 		return err
 	}}
-	a, ok := g.run(w, r, gr, &e)
-	if !ok {
-		return
+	a, err := g.run(w, r, gr, &e)
+	if err != nil {
+		return err
 	}
 	value, err := json.Marshal(shown)
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	w.Header().Set(cursorHeader, a.Cursor)
-	writeJSON(w, http.StatusOK, incremented{Value: value, written: a})
+	return writeJSON(w, http.StatusOK, incremented{Value: value, written: a})
 }
 
 // errorAt says which operation of several an error is about.
@@ -280,15 +266,13 @@ func errorAt(i int, err error) error {
 	return &p
 }
 
-func (g *Gateway) runBatch(w http.ResponseWriter, r *http.Request, gr Grant) {
-	g.begin(w, r, 0)
+func (g *Gateway) runBatch(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	a, err := g.tryBatch(w, r, gr)
 	if err != nil {
-		g.fail(w, r, err)
-		return
+		return err
 	}
 	w.Header().Set(cursorHeader, a.Cursor)
-	writeJSON(w, http.StatusOK, a)
+	return writeJSON(w, http.StatusOK, a)
 }
 
 func (g *Gateway) tryBatch(w http.ResponseWriter, r *http.Request, gr Grant) (written, error) {
@@ -309,7 +293,7 @@ func (g *Gateway) tryBatch(w http.ResponseWriter, r *http.Request, gr Grant) (wr
 	if err != nil {
 		return written{}, err
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2*g.usage.Timeout + wt.most))
+	g.boundAnswer(w, wt.most)
 	rc, err := s.Update(r.Context(), func(tx *replica.Tx) error {
 		for i := range ops {
 			if err := ops[i].run(tx.Doc(ops[i].key)); err != nil {
