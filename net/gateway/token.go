@@ -24,6 +24,7 @@ import (
 
 	"github.com/anabranch-db/anabranch/replica"
 	"github.com/anabranch-db/anabranch/replica/keyfile"
+	"github.com/anabranch-db/anabranch/replica/wholefile"
 )
 
 // The files of a store directory that Tokens keeps.
@@ -318,7 +319,7 @@ func (t *Tokens) store() error {
 	}
 	text, err := json.MarshalIndent(list, "", "  ")
 	if err == nil {
-		err = replaceFile(t.listPath(), append(text, '\n'))
+		err = wholefile.Replace(t.listPath(), append(text, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("list of tokens: %w", err)
@@ -338,31 +339,6 @@ func (t *Tokens) sorted() []*issuedToken {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return all
-}
-
-// replaceFile puts a file in place of another, whole or not at all; it is on disk when it returns.
-func replaceFile(path string, content []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp") // with mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already if it was renamed
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // List returns the tokens that are not expired, in the order in which they were issued.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/anabranch-db/anabranch/replica/wholefile"
 )
 
 // Dir keeps keys under names, each in a file NAME.pem of one directory, which is made, with mode 0700, for the first of them.
@@ -33,7 +35,7 @@ func (d Dir) Keep(name string, key ed25519.PrivateKey) error {
 	if err := os.MkdirAll(d.Path, 0o700); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(d.Path)); err != nil {
+	if err := wholefile.SyncDir(filepath.Dir(d.Path)); err != nil {
 		return err
 	}
 	return Create(d.path(name), key, word)

@@ -11,10 +11,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"filippo.io/age"
+
+	"github.com/anabranch-db/anabranch/replica/wholefile"
 )
 
 // Errors of key files.
@@ -175,23 +176,7 @@ func write(path string, key ed25519.PrivateKey, passphrase string, place func(tm
 	if err != nil {
 		return fmt.Errorf("key file %s: %w", path, err)
 	}
-	dir, name := filepath.Split(path)
-	f, err := os.CreateTemp(filepath.Clean(dir), name+".*.tmp") // with mode 0600
-	if err != nil {
-		return fmt.Errorf("key file: %w", err)
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already if it was renamed
-	_, err = f.Write(pem.EncodeToMemory(block))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = place(f.Name())
-	}
-	if err == nil {
-		err = syncDir(filepath.Clean(dir))
-	}
-	if err != nil {
+	if err := wholefile.Put(path, pem.EncodeToMemory(block), place); err != nil {
 		return fmt.Errorf("key file %s: %w", path, err)
 	}
 	return nil

@@ -3,10 +3,8 @@
 package keyfile
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 )
 
 func checkMode(info fs.FileInfo) error {
@@ -14,12 +12,4 @@ func checkMode(info fs.FileInfo) error {
 		return fmt.Errorf("%w: mode %04o lets other users at the key: set it to 0600 (chmod 600), and make a new one if others may have read it", ErrMode, mode)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
