@@ -13,23 +13,14 @@ const (
 )
 
 // serveChanges answers what there is after a cursor, and waits a while if that is nothing.
-func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, gr Grant) {
-	w.Header().Set(nodeHeader, g.node())
-	leave, ok := g.enter()
-	if !ok {
-		writeProblem(w, errClosing)
-		return
-	}
-	defer leave()
+func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	q, wait, limit, err := g.parsePoll(r, gr)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	release, err := g.admit(gr)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	defer release()
 	g.begin(w, r, wait)
@@ -39,17 +30,16 @@ func (g *Gateway) serveChanges(w http.ResponseWriter, r *http.Request, gr Grant)
 	wakener := newWakener()
 	sub, err := g.subscribe(q.space, q.filter, q.since, q.vector, wakener.wake)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	defer sub.close()
 	defer g.meter.connected("longpoll")()
 	p := poll{g: g, sub: sub, wakener: wakener, limit: limit, follow: q}
 	if err := p.wait(ctx, wait); err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	p.answer(w, wait)
+	return nil
 }
 
 func (g *Gateway) parsePoll(r *http.Request, gr Grant) (q follow, wait time.Duration, limit int, err error) {

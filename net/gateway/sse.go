@@ -72,31 +72,21 @@ func queryPlace(r *http.Request) (since replica.Cursor, vector *crdt.VersionVect
 }
 
 // serveEvents serves one event stream.
-func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set(nodeHeader, g.node())
-	leave, ok := g.enter()
-	if !ok {
-		writeProblem(w, errClosing)
-		return
-	}
-	defer leave()
+func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) error {
 	gr, err := g.authenticateStream(r)
 	if err == nil {
 		err = g.spend(gr, 1)
 	}
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	q, err := g.parseFollow(r, gr)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	release, err := g.admit(gr)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	defer release()
 	ctx, cancel := g.whileGranted(r.Context(), gr)
@@ -104,20 +94,20 @@ func (g *Gateway) serveEvents(w http.ResponseWriter, r *http.Request) {
 	wakener := newWakener()
 	sub, err := g.subscribe(q.space, q.filter, q.since, q.vector, wakener.wake)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	defer sub.close()
 	sub.checkpoints = q.checkpoints
 	s := g.newEventStream(w)
 	if r.Method == http.MethodHead {
-		return
+		return nil
 	}
 	defer g.meter.connected("sse")()
 	keepReading(w)
 	if err := s.serve(ctx, gr, sub, wakener, q.follower); err != nil {
-		s.sayWhy(err)
+		s.sayWhy(err) // the answer has begun
 	}
+	return nil
 }
 
 // keepReading takes the deadline for reading a request from a connection whose request was read: net/http goes on reading, to notice

@@ -15,9 +15,9 @@ import (
 // routeStreams registers the channels.
 func (g *Gateway) routeStreams(rt *router) {
 	rt.HandleFunc("GET /v1/ws", g.serveWebSocket)
-	rt.HandleFunc("GET /v1/spaces/{space}/events", g.serveEvents)
-	rt.HandleFunc("GET /v1/spaces/{space}/changes", g.granted(g.serveChanges))
-	rt.HandleFunc("POST /v1/spaces/{space}/push", g.granted(g.servePush))
+	rt.HandleFunc("GET /v1/spaces/{space}/events", g.channel(g.serveEvents))
+	rt.HandleFunc("GET /v1/spaces/{space}/changes", g.grantedChannel(g.serveChanges))
+	rt.HandleFunc("POST /v1/spaces/{space}/push", g.grantedChannel(g.servePush))
 	rt.HandleFunc("POST /v1/spaces/{space}/ticket", g.granted(g.serveTicket))
 	rt.HandleFunc("GET /v1/asyncapi.json", serveAsyncAPI)
 }
@@ -38,6 +38,29 @@ func (g *Gateway) enter() (leave func(), ok bool) {
 	}
 	g.live.Add(1)
 	return g.live.Done, true
+}
+
+// channel is a handler that Close waits for, and that says with its answer which node this is. An error that it returns is the answer.
+func (g *Gateway) channel(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(nodeHeader, g.node())
+		leave, ok := g.enter()
+		if !ok {
+			writeProblem(w, errClosing)
+			return
+		}
+		defer leave()
+		if err := h(w, r); err != nil {
+			writeProblem(w, err)
+		}
+	}
+}
+
+// grantedChannel is a channel that a token is needed for.
+func (g *Gateway) grantedChannel(h func(http.ResponseWriter, *http.Request, Grant) error) http.HandlerFunc {
+	return g.granted(func(w http.ResponseWriter, r *http.Request, gr Grant) {
+		g.channel(func(w http.ResponseWriter, r *http.Request) error { return h(w, r, gr) })(w, r)
+	})
 }
 
 // whyEnded returns what ended a channel that failed with err: the end of its context, or of the gateway, if it was one of those.
@@ -182,32 +205,23 @@ func (f *follower) start(ctx context.Context, g *Gateway) (news <-chan heldNews,
 }
 
 // servePush makes transactions that were posted.
-func (g *Gateway) servePush(w http.ResponseWriter, r *http.Request, gr Grant) {
-	w.Header().Set(nodeHeader, g.node())
-	leave, ok := g.enter()
-	if !ok {
-		writeProblem(w, errClosing)
-		return
-	}
-	defer leave()
+func (g *Gateway) servePush(w http.ResponseWriter, r *http.Request, gr Grant) error {
 	g.begin(w, r, 0)
 	body, release, err := g.body(r, mediaJSON)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	defer release()
 	m, err := parsePush(body)
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	m.Space = r.PathValue("space")
 	p, err := g.push(r.Context(), gr, m, make(stalls))
 	if err != nil {
-		writeProblem(w, err)
-		return
+		return err
 	}
 	writeText(w, http.StatusOK, append(append([]byte(`{"results":[`), p.json...), "]}"...))
 	p.remember(g)
+	return nil
 }
