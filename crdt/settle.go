@@ -142,12 +142,29 @@ func (d *Document) keep(ev Event, p PathKey) {
 	g := r.group(i, r.isNested(i))
 	switch winner := g.winner(); {
 	case g.fields != nil && winner == g.fields:
-		d.removeAt(i, ev, nil)
+		d.keepMap(ev, i)
 	case winner == g.counter:
 		d.keepCounter(ev, i)
 	default:
 		d.Set(ev, p, g.value.Value)
 	}
+}
+
+// keepMap drops what competes with the fields below the i-th one. An empty map that was written there stays, by the time and author that it has:
+// if it is the newest of the fields, it may be what lets a map further up show.
+func (d *Document) keepMap(ev Event, i int) {
+	var marker *Entry
+	for k := range d.fields[i].Cell.Live {
+		if e := &d.fields[i].Cell.Live[k]; e.Value.kind == EmptyMap {
+			marker = newer(marker, e)
+		}
+	}
+	if marker == nil {
+		d.removeAt(i, ev, nil)
+		return
+	}
+	f := d.touchAt(i)
+	f.Cell.Write(Event{Dot: ev.Dot, Stamp: marker.Stamp, Author: marker.Author}, EmptyMapValue())
 }
 
 // keepCounter drops what competes with the counter in the i-th field. The parts of all writers stay as they are: if their sum were written

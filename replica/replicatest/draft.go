@@ -48,10 +48,12 @@ func (d *draft) view(cell int) *view {
 	return v
 }
 
-func (v *view) kill() { v.killed, v.writes, v.value = v.before, false, crdt.Value{} }
+func (v *view) kill() {
+	v.killed, v.writes, v.value, v.event = v.before, false, crdt.Value{}, crdt.Event{}
+}
 
 func (v *view) write(value crdt.Value) {
-	v.killed, v.writes, v.value = v.before, true, value
+	v.killed, v.writes, v.value, v.event = v.before, true, value, crdt.Event{}
 }
 
 // set is Set and SetLeaves: leaves take the place of the subtree at p and of every value on the way to it.
@@ -110,10 +112,11 @@ func (d *draft) replace(key string, dot crdt.Dot, after *crdt.Document) {
 	}
 	for _, c := range d.oracle.docs[key] {
 		v, now := d.view(c), after.Cell(d.oracle.cells[c].path)
-		v.killed, v.writes, v.value = slices.Clone(v.before), false, crdt.Value{}
+		v.kill()
+		v.killed = slices.Clone(v.before)
 		for _, e := range now.Live {
 			if e.Dot == dot {
-				v.writes, v.value = true, e.Value
+				v.writes, v.value, v.event = true, e.Value, crdt.Event{Stamp: e.Stamp, Author: e.Author}
 			} else if i, ok := d.oracle.byDot[e.Dot]; ok {
 				v.killed = slices.DeleteFunc(v.killed, func(k int) bool { return k == i })
 			}

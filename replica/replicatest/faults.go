@@ -14,8 +14,9 @@ var errDiskFailed = errors.New("disk failed on purpose")
 
 // backup is a copy of a node's store, with the oracle's account of what it includes.
 type backup struct {
-	store *memstore.Store
-	disk  []knowledge
+	store  *memstore.Store
+	disk   []knowledge
+	isHurt bool // something was damaged and not repaired yet, perhaps here
 }
 
 // fault does one of the things that go wrong with a node.
@@ -230,7 +231,7 @@ func (s *simulation) reopen(n *node) {
 
 // takeBackup copies the store of a node.
 func (n *node) takeBackup() {
-	b := &backup{store: n.store.Clone()}
+	b := &backup{store: n.store.Clone(), isHurt: n.sim.isHurt()}
 	for _, r := range n.replicas {
 		b.disk = append(b.disk, append(knowledge(nil), r.disk...))
 	}
@@ -261,6 +262,7 @@ func (s *simulation) restore(n *node) {
 	s.stop(n)
 	n.wasRestored = true
 	n.store = b.store.Clone()
+	s.isMended = s.isMended && !b.isHurt
 	for i, r := range n.replicas {
 		r.disk = append(knowledge(nil), b.disk[i]...)
 		s.noteLost(r, before[i])
