@@ -9,6 +9,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 . .ci/stages.sh
 
 if [ $# = 0 ]; then
-  set -- format modules build vet lint test laws simulator race namespaces fuzz client browser vulnerabilities
+  set -- format modules build lint test laws simulator race namespaces fuzz client browser vulnerabilities
 fi
 run_stages "$@"

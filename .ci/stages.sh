@@ -48,11 +48,7 @@ stage_build() { # everything builds
   go build ./...
 }
 
-stage_vet() { # go vet, tests included
-  go vet ./...
-}
-
-stage_lint() { # golangci-lint with .golangci.yml
+stage_lint() { # golangci-lint with .golangci.yml, go vet among its checks
   go run "$GOLANGCI_LINT" run ./...
 }
 
