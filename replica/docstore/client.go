@@ -149,16 +149,22 @@ func (s *Space) presentSeen(r Reader, w *ClientWrite) ([][]crdt.SeenDot, error) 
 }
 
 // PresentDot returns the dot that a transaction of this store has now, for one that it had before it was re-issued; the zero Dot if nothing
-// was left of it then.
+// was left of it then. It knows those too that the first parts of a rebase have re-issued, of which the rest is to come.
 func (s *Space) PresentDot(r Reader, d crdt.Dot) (crdt.Dot, error) {
-	for range s.renamings { // each follows at most one step of a chain
-		if s.renamings.Present(d) == d {
+	for range len(s.renamings) + len(s.owned) { // each follows at most one step of a chain
+		isGivenUp := s.renamings.Present(d) != d
+		if !isGivenUp && s.owned[d.Replica].Next == 0 {
 			return d, nil
 		}
 		key := renamedKey(s.number, d)
 		value, ok, err := r.Get(key)
-		if err != nil || !ok {
+		switch {
+		case err != nil:
 			return crdt.Dot{}, err
+		case !ok && isGivenUp:
+			return crdt.Dot{}, nil
+		case !ok:
+			return d, nil
 		}
 		v, err := unseal(key, value)
 		if err != nil {

@@ -84,6 +84,35 @@ func TestRebaseThatWasBrokenOffGoesOn(t *testing.T) {
 	}
 }
 
+// A client that reads nothing new while a rebase is broken off still names what it had seen by its old dots: those that have a new one by
+// then are found, and the others are what they were.
+func TestPresentDotOfARebaseThatWasBrokenOff(t *testing.T) {
+	a := newNode(t, 1)
+	for i := range 3 {
+		a.own(hlc.Time(1000+i), fmt.Sprint("d", i), fmt.Sprint(i))
+	}
+	a.rebase(100, 1)
+	for i := range 3 {
+		former := crdt.Dot{Replica: 1, Time: hlc.Time(1000 + i)}
+		now, err := a.space.PresentDot(a.snapshot(), former)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if isReissued := i == 0; (now != former) != isReissued {
+			t.Errorf("%s is now %s", former, now)
+		}
+		stored, _, err := Read(a.snapshot(), a.space.number, fmt.Sprint("d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for f := range stored.Document.Fields() {
+			if got := f.Cell.Live[0].Dot; got != now {
+				t.Errorf("document d%d names %s, and %s leads to %s", i, got, former, now)
+			}
+		}
+	}
+}
+
 // What is noted is there after the store is opened again, and a receipt finds what it names through any number of rebases.
 func TestNotesOfOwnWritesAreKept(t *testing.T) {
 	a := newNode(t, 1)

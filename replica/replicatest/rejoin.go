@@ -20,11 +20,11 @@ type cargo struct {
 	stable crdt.VersionVector
 }
 
-// received is what a replica gets by the cells of a delta. What was stable where they were encoded, and is not known here, they say
-// nothing of.
+// received is what a replica gets by the cells of a delta. What was stable where they were encoded, and is not known here whole, they say
+// nothing of: vv may cover a removal that is on its way with a later write.
 func (r *replica) received(cells []known, stable crdt.VersionVector) []known {
-	o, vv := r.node.sim.oracles[r.space], r.state.VV()
-	forgotten := func(d crdt.Dot) bool { return stable.Covers(d) && !vv.Covers(d) }
+	o, firm := r.node.sim.oracles[r.space], r.state.Firm()
+	forgotten := func(d crdt.Dot) bool { return stable.Covers(d) && !firm.Covers(d) }
 	got := slices.Clone(cells)
 	for i := range got {
 		k := &got[i].inclusion
