@@ -30,7 +30,7 @@ func newBenchCommand() *cobra.Command {
   w4      documents were edited on both sides while apart
   w5      nearly all documents were deleted; w5-stable: and pruned
   fields  setting one field of a small document and of a large one
-  scale   what must cost the same however many documents there are
+  scale   what must cost the same however many documents there are, and what each of them costs
 
 Beside ours runs an ideal: the same entries in the same store, the same bytes over the same network, and no more. Ours and
 the ideal take turns, and what counts is the ratio, for absolute figures depend on what else the machine does.

@@ -71,17 +71,19 @@ func (t *trial) load(p *process, count int) (writeResult, error) {
 func (w writeResult) seconds() float64 { return time.Duration(w.Ended - w.Began).Seconds() }
 
 const (
-	figRate    = "catch-up of a fresh node"
-	figCPU     = "CPU time, both nodes"
-	figWire    = "wire"
-	figDisk    = "disk of the fresh node, closed"
-	figDiskA   = "disk of the writing node, closed"
-	figPeakA   = "peak memory of the writing node"
-	figPeakB   = "peak memory of the fresh node"
-	figLoad    = "loading, 128 writers, no peer"
-	figBadger  = "limit: entries into Badger alone"
-	figQUIC    = "limit: bytes over a bare QUIC stream"
-	figAllDone = "documents at the fresh node"
+	figRate     = "catch-up of a fresh node"
+	figCPU      = "CPU time, both nodes"
+	figWire     = "wire"
+	figDisk     = "disk of the fresh node, closed"
+	figDiskA    = "disk of the writing node, closed"
+	figPeakA    = "peak memory of the writing node"
+	figPeakB    = "peak memory of the fresh node"
+	figOwnPeakA = "the same without pages of files, writing node"
+	figOwnPeakB = "the same without pages of files, fresh node"
+	figLoad     = "loading, 128 writers, no peer"
+	figBadger   = "limit: entries into Badger alone"
+	figQUIC     = "limit: bytes over a bare QUIC stream"
+	figAllDone  = "documents at the fresh node"
 )
 
 var bulk = workload{
@@ -96,6 +98,8 @@ var bulk = workload{
 		{figDiskA, "B/document", target{}},
 		{figPeakB, "MB", target{of: valueAtMost, bound: 200, scaled: true}},
 		{figPeakA, "MB", target{of: valueAtMost, bound: 200, scaled: true}},
+		{figOwnPeakB, "MB", target{}},
+		{figOwnPeakA, "MB", target{}},
 		{figLoad, "documents/s", target{}},
 		{figBadger, "documents/s", target{}},
 		{figQUIC, "documents/s", target{}},
@@ -157,6 +161,8 @@ func (t *trial) endBoth(a, b *process, docs float64) error {
 	}
 	t.record(figPeakA, megabytes(used[0].PeakBytes))
 	t.record(figPeakB, megabytes(used[1].PeakBytes))
+	t.record(figOwnPeakA, megabytes(used[0].OwnPeakBytes))
+	t.record(figOwnPeakB, megabytes(used[1].OwnPeakBytes))
 	for _, p := range []*process{b, a} {
 		if err := t.stop(p); err != nil {
 			return err

@@ -105,10 +105,11 @@ type watchedResult struct {
 
 // usage is what a process has taken so far.
 type usage struct {
-	CPU       int64  `json:"cpu_nanos"`
-	PeakBytes int64  `json:"peak_bytes"` // resident set
-	Sent      uint64 `json:"sent"`
-	Received  uint64 `json:"received"`
+	CPU          int64  `json:"cpu_nanos"`
+	PeakBytes    int64  `json:"peak_bytes"`     // resident set
+	OwnPeakBytes int64  `json:"own_peak_bytes"` // of that, without pages of files, which the system takes back when it needs them; as sampled
+	Sent         uint64 `json:"sent"`
+	Received     uint64 `json:"received"`
 }
 
 type count struct {
@@ -147,6 +148,7 @@ const (
 	probeField  = "field"  // set one field of a document that has Fields of them
 	probePage   = "page"   // a scan of 50 documents from anywhere
 	probeResume = "resume" // a watch from 50 changes ago until it has them
+	probeBackup = "backup" // one backup of the store, written to nowhere
 )
 
 type probeResult struct {

@@ -38,12 +38,16 @@ type child struct {
 	watched chan watchedResult
 	failed  chan error
 	profile profile
+	own     ownPeak
 }
 
 // ServeNode is the whole of a node process: it reads requests and answers them until in ends, which it also does when the
 // driver dies. Nothing of it outlives the call but files.
 func ServeNode(ctx context.Context, in io.Reader, out io.Writer) error {
 	c := &child{}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go c.own.sample(ctx)
 	lines := bufio.NewReader(in)
 	encoder := json.NewEncoder(out)
 	for {
@@ -179,6 +183,7 @@ func (c *child) usage() (usage, error) {
 	if err != nil {
 		return u, err
 	}
+	u.OwnPeakBytes = c.own.bytes.Load()
 	u.Sent, u.Received = c.subject.traffic()
 	return u, nil
 }

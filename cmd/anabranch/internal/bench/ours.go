@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -156,6 +157,11 @@ func (o *ours) probe(ctx context.Context, g generator, a probeArgs) (time.Durati
 		return median(a.Count, func(i int) error { return o.readPage(ctx, g.key(i*7919%a.Docs)) })
 	case probeResume:
 		return median(a.Count, func(int) error { return o.resume(ctx) })
+	case probeBackup:
+		return median(1, func(int) error {
+			_, err := o.r.Backup(ctx, io.Discard, replica.BackupOptions{})
+			return err
+		})
 	}
 	return 0, fmt.Errorf("unknown probe %q", a.What)
 }
@@ -195,15 +201,13 @@ func (o *ours) readPage(ctx context.Context, after string) error {
 }
 
 func (o *ours) resume(ctx context.Context) error {
-	since := o.s.Cursor()
+	now := o.s.Cursor()
+	since := now
 	since.Arrival -= min(since.Arrival, probeSize)
-	left := probeSize
-	for _, err := range o.s.Watch(ctx, since) {
-		if err != nil {
+	for c, err := range o.s.Watch(ctx, since) {
+		// Of a document that changed twice only the last change comes.
+		if err != nil || c.Cursor.Arrival >= now.Arrival {
 			return err
-		}
-		if left--; left == 0 {
-			return nil
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,6 +119,26 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	} {
 		if _, err := Run(t.Context(), o); !errors.Is(err, ErrOptions) {
 			t.Errorf("%+v: error %v, want ErrOptions", o, err)
+		}
+	}
+}
+
+func TestScaleMeasuresEveryStep(t *testing.T) {
+	o, err := smallOptions(t).withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := o.try(t.Context(), workload{name: "scale", trial: func(t *trial) error { return t.scaleOf(minDocs) }}, engineOurs, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := append(slices.Clone(steps), figPeakA, figPeakB, figOwnPeakA, figOwnPeakB)
+	for _, f := range perDocument {
+		names = append(names, f.name)
+	}
+	for _, name := range names {
+		if got[name] <= 0 {
+			t.Errorf("%s: %v, want more than nothing", name, got[name])
 		}
 	}
 }

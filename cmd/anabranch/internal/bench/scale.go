@@ -1,8 +1,8 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -55,23 +55,48 @@ func (t *trial) fields() error {
 	return nil
 }
 
-// sizes are the numbers of documents that scale compares; the last only if it is asked for.
+// sizes are the numbers of documents that scale compares, the first with each of the others; the last only if it is asked for.
 var sizes = []struct {
 	docs  int
 	name  string
 	large bool
 }{
-	{1_000, "1 k", false},
+	{10_000, "10 k", false},
 	{100_000, "100 k", false},
 	{1_000_000, "1 M", true},
 }
 
+const (
+	stepOpen   = "open"
+	stepPage   = "scan page of 50"
+	stepResume = "resume of a watch, 50 changes"
+	stepOne    = "sync of one change, with the dial"
+	stepMany   = "sync of 100 changes, with the dial"
+)
+
 // steps are the operations whose cost must not depend on the number of documents.
-var steps = []string{"open", "scan page of 50", "resume of a watch, 50 changes", "sync of one change, with the dial"}
+var steps = []string{stepOpen, stepPage, stepResume, stepOne, stepMany}
+
+// sizeFactor is how much more than with the fewest documents a step may take with the most.
+const sizeFactor = 1.3
+
+// Figures of what has to be done once for each document.
+const (
+	figPrune  = "a tenth deleted, until no trace is left at either of two members"
+	figBackup = "backup"
+)
+
+var perDocument = []struct{ name, unit string }{
+	{figLoad, "documents/s"},
+	{figRate, "documents/s"},
+	{figBackup, "documents/s"},
+	{figPrune, "documents/s"},
+	{figDisk, "B/document"},
+}
 
 var scale = workload{
 	name:    "scale",
-	title:   "what must cost the same however many documents there are",
+	title:   "what must cost the same however many documents there are, and what each of them costs",
 	figures: scaleFigures(),
 	trial:   (*trial).scale,
 	once:    true,
@@ -81,15 +106,19 @@ func scaleFigures() []figure {
 	var figures []figure
 	for _, step := range steps {
 		for _, s := range sizes {
-			f := figure{step + ", at " + s.name, "ms", target{}}
-			if step == "open" {
+			f := figure{atSize(step, s.name), "ms", target{}}
+			if step == stepOpen {
 				f.target = target{of: valueAtMost, bound: 2000}
 			}
 			figures = append(figures, f)
 		}
-		if step != "open" {
-			// The same, but for the noise of a machine that does other things too and for one more level of tables.
-			figures = append(figures, figure{step + ", most to least", "times", target{of: valueAtMost, bound: 2}})
+		if step != stepOpen { // the store has more tables to open
+			figures = append(figures, figure{sizeRatio(step), "times", target{of: valueAtMost, bound: sizeFactor}})
+		}
+	}
+	for _, f := range perDocument {
+		for _, s := range sizes {
+			figures = append(figures, figure{atSize(f.name, s.name), f.unit, target{}})
 		}
 	}
 	for _, s := range sizes {
@@ -97,19 +126,23 @@ func scaleFigures() []figure {
 		if s.large {
 			bound = 300
 		}
-		figures = append(figures,
-			figure{"catch-up of a fresh node, at " + s.name, "documents/s", target{}},
-			figure{figPeakA + ", at " + s.name, "MB", target{of: valueAtMost, bound: bound}},
-			figure{figPeakB + ", at " + s.name, "MB", target{of: valueAtMost, bound: bound}},
-			figure{figDisk + ", at " + s.name, "B/document", target{}},
-		)
+		for _, name := range []string{figPeakA, figPeakB} {
+			figures = append(figures, figure{atSize(name, s.name), "MB", target{of: valueAtMost, bound: bound}})
+		}
+		for _, name := range []string{figOwnPeakA, figOwnPeakB} {
+			figures = append(figures, figure{atSize(name, s.name), "MB", target{}})
+		}
 	}
 	return figures
 }
 
+func atSize(what, size string) string { return what + ", at " + size }
+
+func sizeRatio(step string) string { return step + ", most to " + sizes[0].name }
+
 func (t *trial) scale() error {
-	costs := make(map[string][]float64)
-	for _, s := range sizes {
+	first := make(map[string]float64)
+	for i, s := range sizes {
 		if s.large && !t.o.Large {
 			continue
 		}
@@ -120,18 +153,14 @@ func (t *trial) scale() error {
 		if err := sub.scaleOf(s.docs); err != nil {
 			return err
 		}
+		for name, value := range sub.values {
+			t.record(atSize(name, s.name), value)
+			if i == 0 {
+				first[name] = value
+			}
+		}
 		for _, step := range steps {
-			costs[step] = append(costs[step], sub.values[step])
-			t.record(step+", at "+s.name, sub.values[step])
-		}
-		for _, name := range []string{figPeakA, figPeakB, figDisk} {
-			t.record(name+", at "+s.name, sub.values[name])
-		}
-		t.record("catch-up of a fresh node, at "+s.name, sub.values[figRate])
-	}
-	for step, c := range costs {
-		if step != "open" {
-			t.record(step+", most to least", slices.Max(c)/slices.Min(c))
+			t.record(sizeRatio(step), sub.values[step]/first[step])
 		}
 	}
 	return nil
@@ -140,9 +169,10 @@ func (t *trial) scale() error {
 const (
 	scaleProbes  = 200
 	scaleReopens = 11 // a compaction that goes on after the catch-up must not decide the median
+	manyChanges  = 100
 )
 
-// scaleOf makes two equal nodes of n documents and measures the steps at the second.
+// scaleOf makes two equal nodes of n documents and measures the steps at the second; then what each document costs.
 func (t *trial) scaleOf(n int) error {
 	if _, err := t.bulkOf(n); err != nil {
 		return err
@@ -151,9 +181,28 @@ func (t *trial) scaleOf(n int) error {
 	if err != nil {
 		return err
 	}
+	if err := t.meetAgain(a, aOpen, n, 1, stepOne); err != nil {
+		return err
+	}
+	if err := t.meetAgain(a, aOpen, n, manyChanges, stepMany); err != nil {
+		return err
+	}
+	if err := t.backup(a, n); err != nil {
+		return err
+	}
+	if err := t.stop(a); err != nil {
+		return err
+	}
+	return t.pruneTenth(n)
+}
+
+// meetAgain changes so many documents at a while b is away, and measures how long b takes to open, to come level, and then to read.
+func (t *trial) meetAgain(a *process, aOpen openResult, n, changes int, step string) error {
 	var opens, syncs []float64
 	for i := range scaleReopens {
-		w, err := call[writeResult](a, "write", writeArgs{What: setField, Field: "note", First: i * n / scaleReopens, Count: 1, Revision: 3, Writers: 1})
+		w, err := call[writeResult](a, "write", writeArgs{
+			What: setField, Field: "note", First: i * (n - changes) / scaleReopens, Count: changes, Revision: 2 + changes, Writers: loadWriters,
+		})
 		if err != nil {
 			return err
 		}
@@ -162,7 +211,7 @@ func (t *trial) scaleOf(n int) error {
 			return err
 		}
 		opens = append(opens, float64(opened.Nanos)/1e6)
-		tr, err := t.catchUp("one", a, aOpen, b, w.Last)
+		tr, err := t.catchUp("meet", a, aOpen, b, w.Last)
 		if err != nil {
 			return err
 		}
@@ -176,18 +225,51 @@ func (t *trial) scaleOf(n int) error {
 			return err
 		}
 	}
-	t.record(steps[0], *middle(opens))
-	t.record(steps[3], *middle(syncs))
-	return t.stop(a)
+	t.record(stepOpen, *middle(opens))
+	t.record(step, *middle(syncs))
+	return nil
 }
 
 func (t *trial) probes(p *process, n int) error {
-	for i, what := range []string{probePage, probeResume} {
+	for step, what := range map[string]string{stepPage: probePage, stepResume: probeResume} {
 		r, err := call[probeResult](p, "probe", probeArgs{What: what, Count: scaleProbes, Docs: n})
 		if err != nil {
 			return err
 		}
-		t.record(steps[1+i], float64(r.Nanos)/1e6)
+		t.record(step, float64(r.Nanos)/1e6)
 	}
 	return nil
+}
+
+func (t *trial) backup(p *process, n int) error {
+	r, err := call[probeResult](p, "probe", probeArgs{What: probeBackup})
+	t.record(figBackup, float64(n)/time.Duration(r.Nanos).Seconds())
+	return err
+}
+
+// pruneTenth deletes a tenth of the documents at a while b is connected, and waits until both have forgotten them.
+func (t *trial) pruneTenth(n int) error {
+	a, aOpen, err := t.prompt("a")
+	if err != nil {
+		return err
+	}
+	b, _, err := t.prompt("b")
+	if err != nil {
+		return err
+	}
+	if _, err := call[at](b, "dial", dialArgs{aOpen.Addr, aOpen.Peer}); err != nil {
+		return err
+	}
+	w, err := call[writeResult](a, "write", writeArgs{What: deleteDocument, Count: n / 10, Writers: loadWriters})
+	if err != nil {
+		return err
+	}
+	var end at
+	for _, p := range []*process{a, b} {
+		if end, err = call[at](p, "forgotten", nil); err != nil {
+			return err
+		}
+	}
+	t.record(figPrune, float64(n/10)/time.Duration(end.At-w.Began).Seconds())
+	return errors.Join(t.expectDocuments(b, n-n/10), t.stop(b), t.stop(a))
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,13 +31,16 @@ func processUsage() (usage, error) {
 	return u, nil
 }
 
-func highWater() (int64, bool) {
+func highWater() (int64, bool) { return memoryOf("VmHWM:") }
+
+// memoryOf returns what the kernel says of this process under the name.
+func memoryOf(name string) (int64, bool) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0, false
 	}
 	for line := range strings.Lines(string(text)) {
-		rest, ok := strings.CutPrefix(line, "VmHWM:")
+		rest, ok := strings.CutPrefix(line, name)
 		if !ok {
 			continue
 		}
@@ -43,6 +48,26 @@ func highWater() (int64, bool) {
 		return kib << 10, err == nil
 	}
 	return 0, false
+}
+
+// ownPeak samples how much memory the process has that is no page of a file: the kernel keeps no high-water mark of that.
+type ownPeak struct{ bytes atomic.Int64 }
+
+const sampleEvery = 20 * time.Millisecond
+
+func (p *ownPeak) sample(ctx context.Context) {
+	tick := time.NewTicker(sampleEvery)
+	defer tick.Stop()
+	for {
+		if n, ok := memoryOf("RssAnon:"); ok && n > p.bytes.Load() {
+			p.bytes.Store(n)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // diskBytes returns the blocks that the files beneath dir take: lengths would count the holes of sparse logs.
