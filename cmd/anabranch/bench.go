@@ -38,6 +38,7 @@ The targets are made for two cores and 100,000 documents. A full run takes about
 --docs 10000 --pairs 1 it takes one.`,
 		Example: `  anabranch bench
   anabranch bench --only w1,w3 --pairs 5 --report bench.json
+  anabranch bench --only w1,w3 --pairs 5 --compare bench.json
   anabranch bench --docs 10000 --pairs 1`,
 		Args: noArguments,
 	}
@@ -52,7 +53,8 @@ The targets are made for two cores and 100,000 documents. A full run takes about
 	f.StringVar(&o.CPUProfiles, "cpuprofile", "", "write CPU profiles of the nodes into this directory")
 	f.StringVar(&o.AllocProfiles, "allocprofile", "", "write profiles of the nodes' allocations into this directory")
 	file := f.String("report", "", "also write the figures as JSON into this file")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return appOf(cmd).bench(cmd, o, *file) }
+	before := f.String("compare", "", "an earlier --report: also show what has changed since, beside the spread of both")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return appOf(cmd).bench(cmd, o, *file, *before) }
 	for _, name := range []string{"temp", "cpuprofile", "allocprofile"} {
 		cmd.MarkFlagDirname(name)
 	}
@@ -60,12 +62,24 @@ The targets are made for two cores and 100,000 documents. A full run takes about
 	return cmd
 }
 
-func (a *app) bench(cmd *cobra.Command, o bench.Options, file string) error {
+func (a *app) bench(cmd *cobra.Command, o bench.Options, file, compare string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program, to run nodes with it: %w", err)
 	}
 	o.Node = []string{self, benchNodeCommand}
+	var before *bench.Report
+	if compare != "" { // now, and not after minutes of measuring
+		if before, err = bench.ReadReport(compare); err == nil {
+			err = bench.CheckComparable(before, o)
+		}
+		if errors.Is(err, bench.ErrOptions) {
+			return usagef("%w", err)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	clear := a.benchProgress(&o)
 	report, err := bench.Run(cmd.Context(), o)
 	clear()
@@ -79,6 +93,9 @@ func (a *app) bench(cmd *cobra.Command, o bench.Options, file string) error {
 		if err := writeReport(file, report); err != nil {
 			return err
 		}
+	}
+	if before != nil {
+		report.Compared = report.Compare(before)
 	}
 	var werr error
 	err = a.print(report, func(w io.Writer) { werr = report.WriteTable(w) })

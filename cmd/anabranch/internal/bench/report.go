@@ -21,6 +21,8 @@ type Report struct {
 	Pairs     int              `json:"pairs"`
 	Seed      uint64           `json:"seed"`
 	Workloads []WorkloadReport `json:"workloads"`
+	// Compared is what changed since an earlier report, nil if there is none to compare with.
+	Compared *Comparison `json:"compared,omitempty"`
 }
 
 // Machine is where it was measured.
@@ -197,6 +199,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\n", name, short(f.Ours), short(f.Ideal), ratio, f.Target, verdict(f))
 		}
 		if err := tab.Flush(); err != nil {
+			return err
+		}
+	}
+	if r.Compared != nil {
+		if err := r.Compared.WriteTable(w); err != nil {
 			return err
 		}
 	}
