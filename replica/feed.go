@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica/badgerstore"
@@ -22,7 +23,12 @@ type Feed struct {
 	level  bool
 	match  func(key string) bool // nil: all
 	has    *crdt.VersionVector   // what the reader has; nil once all that this covers was passed
+	lacks  []uint64              // of what was here at upTo, the arrivals after at that the reader does not have
+	upTo   uint64                // the newest arrival when lacks was made; 0 if it was not
 }
+
+// maxLacked bounds the documents for which FeedVector keeps a number each. A reader that lacks more reads the whole feed.
+const maxLacked = 100_000
 
 // Feed opens a feed after the cursor. If match is not nil, documents for whose keys it returns false are passed over, without
 // being read. The error is that of Watch. Close it.
@@ -36,7 +42,7 @@ func (s *Space) Feed(since Cursor, match func(key string) bool) (*Feed, error) {
 }
 
 // FeedVector is Feed for a reader that has what vv covers, by whichever node's word: it passes over, until it is level for the first time, the
-// documents that hold nothing beyond vv. Its cursors are those of Feed. The error, also of Read, is ErrCursor if something beyond vv may be
+// documents that hold nothing beyond vv. These cost nothing, as long as the reader lacks at most 100,000 others. Its cursors are those of Feed. The error, also of Read, is ErrCursor if something beyond vv may be
 // forgotten here already: that comes Config.PruneDelay after all members had it.
 func (s *Space) FeedVector(vv crdt.VersionVector, match func(key string) bool) (*Feed, error) {
 	f, err := s.Feed(Cursor{}, match)
@@ -45,11 +51,27 @@ func (s *Space) FeedVector(vv crdt.VersionVector, match func(key string) bool) (
 	}
 	vv = vv.Clone()
 	f.has = &vv
-	if err := s.view(context.Background(), f.checkVector); err != nil { // after Feed has begun to hold back what is to be forgotten
+	if err := s.view(context.Background(), f.beginVector); err != nil { // after Feed has begun to hold back what is to be forgotten
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// beginVector finds what the reader lacks.
+func (f *Feed) beginVector(snap store.Snapshot) error {
+	if err := f.checkVector(snap); err != nil {
+		return err
+	}
+	newest, err := docstore.Newest(snap, f.s.number)
+	if err != nil {
+		return err
+	}
+	lacks, whole, err := docstore.Beyond(snap, f.s.number, *f.has, maxLacked)
+	if whole {
+		f.lacks, f.upTo = lacks, newest
+	}
+	return err
 }
 
 // checkVector reports whether something that the reader lacks may have been pruned. Stable does not rise while a feed is on its way, but for
@@ -86,7 +108,7 @@ func (f *Feed) Level() bool { return f.level }
 // Ahead counts the documents that changed after Cursor, up to limit.
 func (f *Feed) Ahead(ctx context.Context, limit int64) (n int64, err error) {
 	err = f.s.view(ctx, func(snap store.Snapshot) error {
-		for _, err := range docstore.Feed(snap, f.s.number, f.at) {
+		for _, err := range f.entries(snap) {
 			if n++; err != nil || n == limit {
 				return err
 			}
@@ -115,7 +137,7 @@ func (f *Feed) Read(ctx context.Context) iter.Seq2[Change, error] {
 			yield(Change{}, err)
 		default:
 			f.at = max(f.at, newest)
-			f.level, f.has = true, nil
+			f.level, f.has, f.lacks = true, nil, nil
 		}
 	}
 }
@@ -125,7 +147,7 @@ func (f *Feed) read(ctx context.Context, snap store.Snapshot, yield func(Change,
 	if err := errors.Join(f.w.check(snap, f.s, f.at), f.checkVector(snap)); err != nil {
 		return false, err
 	}
-	for e, err := range docstore.Feed(snap, f.s.number, f.at) {
+	for e, err := range f.entries(snap) {
 		if err == nil && f.passed%1024 == 1023 {
 			err = ctx.Err()
 		}
@@ -143,6 +165,27 @@ func (f *Feed) read(ctx context.Context, snap store.Snapshot, yield func(Change,
 		}
 	}
 	return false, nil
+}
+
+// entries yields the entries of the feed after f.at, as far as the reader may lack them.
+func (f *Feed) entries(snap store.Snapshot) iter.Seq2[docstore.FeedEntry, error] {
+	return func(yield func(docstore.FeedEntry, error) bool) {
+		first, _ := slices.BinarySearch(f.lacks, f.at+1)
+		for _, arrival := range f.lacks[first:] {
+			e, ok, err := docstore.FeedAt(snap, f.s.number, arrival)
+			if err == nil && !ok {
+				continue // it comes later: it has changed since
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+		for e, err := range docstore.Feed(snap, f.s.number, max(f.at, f.upTo)) {
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 // change returns what there is to tell of an entry; wanted is false if the reader does not ask for it.

@@ -115,6 +115,31 @@ func TestFeedVectorGoesOnAtAnotherNode(t *testing.T) {
 	}
 }
 
+// What the reader has already is not even counted.
+func TestFeedVectorCostsWhatTheReaderLacks(t *testing.T) {
+	p := newPair(t, replica.Config{}, replica.Config{})
+	for i := range 50 {
+		set(t, p.sa, fmt.Sprintf("k%d", i), "i", i)
+	}
+	p.level(t)
+	vv := p.sa.Summary().Vector
+	set(t, p.sa, "k7", "j", 1)
+	set(t, p.sa, "k8", "j", 1)
+	p.level(t)
+	f, err := p.sb.FeedVector(vv, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	set(t, p.sb, "k7", "j", 2) // comes once, as it is by then
+	if n, err := f.Ahead(t.Context(), 100); n != 2 || err != nil {
+		t.Errorf("%d documents ahead, %v", n, err)
+	}
+	if got := strings.Join(readFeed(t, f, 100), " "); got != "k8 k7" || f.Passed() != 2 {
+		t.Errorf("%q, and %d were passed", got, f.Passed())
+	}
+}
+
 func TestFeedVectorIsRefusedOnceSomethingIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, spaces := chain(t, memnet.New(1), 2, replica.Config{})

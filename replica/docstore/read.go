@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/replica/store"
@@ -140,6 +142,13 @@ func Floor(r store.Snapshot, space uint32) (uint64, error) {
 	return s.floor, err
 }
 
+// Newest returns Space.Arrival as a snapshot has it.
+func Newest(r store.Snapshot, space uint32) (uint64, error) {
+	s := &Space{number: space}
+	err := s.loadMeta(r)
+	return s.arrival, err
+}
+
 // Unnamed returns a vector of all dots whose effects may show in a snapshot although no cell names them: those that are stable, and
 // what a snapshot of a peer has brought, or brings, which may be pruned there. Cost: linear in the vector.
 func Unnamed(r store.Snapshot, space uint32) (crdt.VersionVector, error) {
@@ -151,6 +160,52 @@ func Unnamed(r store.Snapshot, space uint32) (crdt.VersionVector, error) {
 	hidden, err := hiddenIn(r, space)
 	s.stable.Join(hidden)
 	return s.stable, err
+}
+
+// Beyond returns the arrivals, in order, of the documents that refer to a dot which vv does not cover, found by the log. It needs a vector that
+// covers Unnamed. whole is false if there are more than limit; then arrivals is nil. Cost: that of the entries of the log beyond vv, and
+// a read for each document.
+func Beyond(r store.Snapshot, space uint32, vv crdt.VersionVector, limit int) (arrivals []uint64, whole bool, err error) {
+	s := &Space{number: space, openAt: make(openEntries)}
+	if err := s.loadVectors(r); err != nil {
+		return nil, false, err
+	}
+	keys := make(map[string]struct{})
+	for end := range s.horizon.All() {
+		if vv.Covers(end) {
+			continue
+		}
+		for k, err := range r.Keys(logPrefix(space, end.Replica, vv.Get(end.Replica)+1), after(logPrefix(space, end.Replica, end.Time))) {
+			if err != nil {
+				return nil, false, fmt.Errorf("read the log of %s: %w", end.Replica, err)
+			}
+			p, err := parseLogKey(k)
+			if err != nil {
+				return nil, false, err
+			}
+			if keys[p.key] = struct{}{}; len(keys) > limit {
+				return nil, false, nil
+			}
+		}
+	}
+	arrivals = make([]uint64, 0, len(keys))
+	for _, key := range slices.Sorted(maps.Keys(keys)) { // in this order reading is fastest
+		d, err := s.open(r, key)
+		if err != nil {
+			return nil, false, err
+		}
+		if d.found {
+			arrivals = append(arrivals, d.arrival)
+		}
+	}
+	slices.Sort(arrivals)
+	return arrivals, true, nil
+}
+
+// FeedAt returns the entry of the feed with the arrival; ok is false if the document has changed since.
+func FeedAt(r Reader, space uint32, arrival uint64) (e FeedEntry, ok bool, err error) {
+	key, ok, err := r.Get(feedKey(space, arrival))
+	return FeedEntry{arrival, string(key)}, ok, err
 }
 
 // CountLog counts the log entries of one replica in (from, to], at most limit of them.

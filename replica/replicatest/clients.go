@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -204,6 +205,11 @@ func (s *simulation) follow(c *client) {
 	default:
 		s.counts[Followed]++
 	}
+	beyond, _, err := docstore.Beyond(snap, spaceNumber(c.space), has, math.MaxInt)
+	if err != nil {
+		s.failf("node %d: %v", n.index, err)
+		return
+	}
 	copies := make(map[string]string)
 	there := make(map[string]string)
 	for doc, err := range docstore.Scan(snap, spaceNumber(c.space), docstore.Range{}) {
@@ -212,6 +218,9 @@ func (s *simulation) follow(c *client) {
 			return
 		}
 		there[doc.Key] = shownTo(doc.Document)
+		if _, found := slices.BinarySearch(beyond, doc.Arrival); found == doc.Document.IsCovered(has) && unnamed.LessOrEqual(has) {
+			s.failf("node %d: by the log document %q is beyond %s: %v", n.index, doc.Key, has, found)
+		}
 		if has.Len() > 0 && doc.Document.IsCovered(has) {
 			copies[doc.Key] = c.copies[doc.Key]
 		} else {
