@@ -98,7 +98,7 @@ func (d *draft) increment(key string, p crdt.PathKey, n int64) {
 			v.killed = append(slices.Clone(v.killed), i)
 		}
 	}
-	v.writes, v.value = true, crdt.CounterValue(n)
+	v.writes, v.value, v.event = true, crdt.CounterValue(n), crdt.Event{}
 }
 
 // replace takes over what Replace did to a document. What it writes and removes depends on what shows, and so is
