@@ -42,6 +42,38 @@ func setX(t *testing.T, s *Space, key string, v any) error {
 	return err
 }
 
+// dialledBy stands for a connection, of which it is known who dialled it and whether it has ended.
+type dialledBy struct {
+	Conn
+	us  bool
+	err error
+}
+
+func (d dialledBy) Dialled() bool { return d.us }
+func (d dialledBy) Err() error    { return d.err }
+
+func TestWhichOfTwoConnectionsStays(t *testing.T) {
+	for name, c := range map[string]struct {
+		old, young dialledBy
+		after      time.Duration
+		smaller    bool // this node
+		want       bool // the younger one stays
+	}{
+		"both dialled at once, and we are smaller":           {dialledBy{us: true}, dialledBy{}, time.Second, true, false},
+		"both dialled at once, and the peer is smaller":      {dialledBy{us: true}, dialledBy{}, time.Second, false, true},
+		"the same, seen in the other order":                  {dialledBy{}, dialledBy{us: true}, time.Second, true, true},
+		"the old one has ended":                              {dialledBy{us: true, err: errors.New("lost")}, dialledBy{}, time.Second, true, true},
+		"we had dialled, and the peer dials after a restart": {dialledBy{us: true}, dialledBy{}, time.Minute, true, true},
+		"the peer dials once more":                           {dialledBy{}, dialledBy{}, time.Second, true, true},
+	} {
+		old, young := &peerConn{Conn: c.old}, &peerConn{Conn: c.young}
+		young.since = old.since.Add(c.after)
+		if got := young.replaces(old, c.smaller); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // Replicas that begin to repair together do not all come back together.
 func TestPausesBetweenRepairsVary(t *testing.T) {
 	least, most := time.Hour, time.Duration(0)

@@ -274,19 +274,16 @@ func (r *Replica) isFull(pc *peerConn) bool {
 	return len(t.conns) >= maxConns && t.conns[pc.peer] == nil && !pc.keep
 }
 
-// enter makes pc the connection with its peer. Of two that the two sides dialled at the same time, the one that the
-// smaller peer ID dialled stays; otherwise the newer one does, for the older one is likely dead.
+// enter makes pc the connection with its peer, unless it is to be the one that there is.
 func (r *Replica) enter(pc *peerConn) bool {
 	t := &r.peers
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if old := t.conns[pc.peer]; old != nil {
-		if old.Dialled() != pc.Dialled() {
-			weAreSmaller := slices.Compare(selfBytes(r), pc.peer[:]) < 0
-			if pc.Dialled() != weAreSmaller && old.Err() == nil {
-				return false
-			}
-		} else if !pc.Dialled() && old.Err() == nil {
+		if !pc.replaces(old, slices.Compare(selfBytes(r), pc.peer[:]) < 0) {
+			return false
+		}
+		if old.Dialled() == pc.Dialled() && !pc.Dialled() && old.Err() == nil {
 			r.log.Warn("a peer connected again while its old connection is open: it was restarted, or two nodes have one identity",
 				"peer", pc.peer, "old", old.RemoteAddr(), "new", pc.RemoteAddr())
 		}
@@ -296,6 +293,14 @@ func (r *Replica) enter(pc *peerConn) bool {
 	close(t.moved)
 	t.moved = make(chan struct{})
 	return true
+}
+
+// replaces reports whether a connection takes the place of the one that there is. Of two that the two sides dialled at the same time, the one
+// that the smaller peer ID dialled stays. Otherwise the newer one does: nobody dials a peer that he is connected with, so the peer has
+// lost the older one, in a restart perhaps.
+func (pc *peerConn) replaces(old *peerConn, weAreSmaller bool) bool {
+	atOnce := old.Dialled() != pc.Dialled() && pc.since.Sub(old.since).Abs() <= dialTimeout
+	return !atOnce || pc.Dialled() == weAreSmaller || old.Err() != nil
 }
 
 func selfBytes(r *Replica) []byte { id := r.cfg.Transport.Self(); return id[:] }

@@ -32,7 +32,8 @@ type Config struct {
 	// IdleTimeout is the silence after which a peer is taken for dead; zero means 30 s. The shorter of both sides'
 	// counts. Less finds dead peers sooner and breaks connections on a bad network.
 	IdleTimeout time.Duration
-	// KeepAlive is how often something is sent on an idle connection; zero means 10 s. It has to be well below IdleTimeout.
+	// KeepAlive is how often something is sent on an idle connection; zero means 5 s. It has to be well below
+	// IdleTimeout. So long it takes at most until it is noticed that a peer was killed and is there again.
 	KeepAlive time.Duration
 
 	// Logger gets refused connections and warnings; nil means slog.Default. Never keys nor contents.
@@ -72,7 +73,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.HandshakeTimeout = defaulted(c.HandshakeTimeout, 5*time.Second)
 	c.IdleTimeout = defaulted(c.IdleTimeout, 30*time.Second)
-	c.KeepAlive = defaulted(c.KeepAlive, min(10*time.Second, c.IdleTimeout/3))
+	c.KeepAlive = defaulted(c.KeepAlive, min(5*time.Second, c.IdleTimeout/3))
 	if c.KeepAlive > c.IdleTimeout/2 {
 		return c, fmt.Errorf("quicnet: Config.KeepAlive of %s is more than half the IdleTimeout of %s: a single lost packet would end a connection", c.KeepAlive, c.IdleTimeout)
 	}

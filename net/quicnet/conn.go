@@ -10,7 +10,7 @@ import (
 	"github.com/anabranch-db/anabranch/replica"
 )
 
-// conn implements replica.Conn. Two goroutines belong to it, and one more for each stream that was opened and not yet named; they end with the
+// conn implements replica.Conn. Three goroutines belong to it, and one more for each stream that was opened and not yet named; they end with the
 // connection.
 type conn struct {
 	t       *Transport
@@ -33,7 +33,29 @@ func (t *Transport) newConn(qc *quic.Conn, hello wire.Hello, control *control, d
 	}
 	t.running.Go(c.readControl)
 	t.running.Go(c.acceptLoop)
+	t.running.Go(c.beat)
 	return c
+}
+
+// beat sends something now and then that a peer that has restarted, and does not know this connection, answers with a stateless reset. Without
+// it a connection on which nothing happens would go on until IdleTimeout.
+func (c *conn) beat() {
+	frame, err := wire.AppendBeat(nil)
+	if err != nil {
+		panic(err) // it is always the same
+	}
+	tick := time.NewTicker(c.t.config.KeepAlive)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if c.write(frame) != nil {
+				return
+			}
+		case <-c.Done():
+			return
+		}
+	}
 }
 
 func (c *conn) Peer() replica.PeerID  { return c.peer }

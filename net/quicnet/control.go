@@ -34,6 +34,11 @@ func (c *conn) Tell(m protocol.Control) error {
 	if err != nil {
 		return err
 	}
+	return c.write(b)
+}
+
+// write writes a frame to the control stream.
+func (c *conn) write(b []byte) error {
 	c.control.mu.Lock()
 	defer c.control.mu.Unlock()
 	if err := c.Err(); err != nil {

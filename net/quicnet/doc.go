@@ -16,7 +16,7 @@
 //
 // A connection survives a change of the peer's address (QUIC migration: the node that dialled may change networks). Keep-alives find dead
 // peers within IdleTimeout; a node that was restarted answers for its lost connections with a stateless reset, so peers find out
-// with their next packet.
+// within KeepAlive.
 //
 // Memory that a peer can make us hold: what it sent and nobody read, at first 256 KiB a stream and 512 KiB a connection; the windows
 // grow, to 4 and 8 MiB at most, only while the streams are being read.

@@ -229,6 +229,37 @@ func TestRestartedNodeIsNoticedAtOnce(t *testing.T) {
 	}
 }
 
+// plain hides what a UDP socket can do beside reading and writing. Over it QUIC does not probe for larger packets, each of which would have a
+// peer that was restarted answer.
+type plain struct{ net.PacketConn }
+
+// TestIdlePeerIsNoticedToHaveRestarted is the same for a connection on which nothing happens, not even what QUIC does when it is young.
+func TestIdlePeerIsNoticedToHaveRestarted(t *testing.T) {
+	a := open(t, quicnet.Config{Identity: identity(t, 1), PacketConn: plain{listen(t).UDPConn}, KeepAlive: 100 * time.Millisecond})
+	socket := listen(t)
+	addr := socket.LocalAddr().(*net.UDPAddr)
+	b := open(t, quicnet.Config{Identity: identity(t, 2), PacketConn: socket})
+	ca, _ := link(t, a, b)
+	socket.muted.Store(true)
+	b.Close()
+	again, err := net.ListenUDP("udp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		t.Skipf("the port was taken meanwhile: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	open(t, quicnet.Config{Identity: identity(t, 2), PacketConn: &mute{UDPConn: again}})
+	select {
+	case <-ca.Done():
+	case <-time.After(patience): // shorter than IdleTimeout
+		t.Fatal("the connection goes on")
+	}
+	if !strings.Contains(ca.Err().Error(), "restarted") {
+		t.Errorf("it ended with %v", ca.Err())
+	}
+}
+
 func TestDialByName(t *testing.T) {
 	a := open(t, quicnet.Config{Identity: identity(t, 1)})
 	b := open(t, quicnet.Config{Identity: identity(t, 2)})

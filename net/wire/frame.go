@@ -16,6 +16,7 @@ const (
 	TypeHello     Type = 0x01
 	TypeSpaceOpen Type = 0x02
 	TypeAddresses Type = 0x03 // on the control stream
+	TypeBeat      Type = 0x04 // the same
 
 	TypeJoin        Type = 0x05
 	TypeJoined      Type = 0x06
@@ -62,6 +63,8 @@ func (t Type) String() string {
 		return "Grants"
 	case TypeAddresses:
 		return "Addresses"
+	case TypeBeat:
+		return "Beat"
 	case TypeVectors:
 		return "Vectors"
 	case TypeDelta:
@@ -199,7 +202,7 @@ func Unmarshal(b []byte) (protocol.Message, error) {
 		return message(parseRangeCells(body))
 	case TypePacked:
 		return unpack(body)
-	case TypeHello, TypeSpaceOpen, TypeAddresses, TypeJoin, TypeJoined, TypeJoinRefused:
+	case TypeHello, TypeSpaceOpen, TypeAddresses, TypeBeat, TypeJoin, TypeJoined, TypeJoinRefused:
 		return nil, &FrameError{t, "type", ErrUnexpected}
 	}
 	return nil, nil
