@@ -178,7 +178,9 @@ func (s *Session) ackBefore(r crdt.ReplicaID) *Ack {
 	return nil
 }
 
-// RefuseOpen tells the peer that its delta was not merged because its encoder had pruned more of the origin than is firm here.
+// RefuseOpen tells the peer that its delta was not merged because its encoder had pruned more of the origin than is firm here. What was merged
+// last, and is not durable yet, may have made more firm; the peer goes by what is told, so it is told of what a crash does not take back.
 func (s *Session) RefuseOpen(d *Delta, firm hlc.Time, text string) {
+	firm = min(firm, s.local.firm(d.Origin))
 	s.refuse(&Refusal{Code: RefusedOpen, Origin: d.Origin, From: firm, To: d.To, Text: text[:min(len(text), MaxRefusalText)]})
 }

@@ -123,6 +123,19 @@ func TestRefusedOpenIsFollowedByADeltaThatSaysMore(t *testing.T) {
 	}
 }
 
+// A refusal comes of the newest state, and what is not durable yet may be taken back by a crash.
+func TestRefusedOpenTellsWhatIsDurablyFirm(t *testing.T) {
+	local := State{VV: vector(dot(replicaA, 8)), Ahead: vector(dot(replicaA, 9)), Open: []crdt.Dot{dot(replicaA, 1)}}
+	s := opened(t, local, Vectors{VV: vector(dot(replicaA, 12))})
+	for newest, told := range map[hlc.Time]hlc.Time{9: 1, 1: 1, 0: 0} {
+		s.RefuseOpen(&Delta{Delta: crdt.Delta{Origin: replicaA, From: 9, To: 12}}, newest, "")
+		m, err := s.Next(&prunedLog{})
+		if r, ok := m.(*Refusal); err != nil || !ok || r.From != told {
+			t.Errorf("%d is firm in the newest state: %+v, %v", newest, m, err)
+		}
+	}
+}
+
 func TestOpenIsToldBeforeTheDeltaThatWouldHideIt(t *testing.T) {
 	local := State{}
 	s := opened(t, local, Vectors{})

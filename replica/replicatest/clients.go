@@ -195,11 +195,11 @@ func (s *simulation) follow(c *client) {
 	if err != nil || state.Rejoining() != nil {
 		return
 	}
-	has := c.vector
+	has, had := c.vector, c.copies
 	switch {
 	case !unnamed.LessOrEqual(has) || s.chance(0.1):
 		s.counts[FollowersReset]++
-		has, c.copies = crdt.VersionVector{}, nil
+		has, had = crdt.VersionVector{}, nil
 	case !has.LessOrEqual(state.VV()):
 		return // the client has more than its home
 	default:
@@ -222,14 +222,14 @@ func (s *simulation) follow(c *client) {
 			s.failf("node %d: by the log document %q is beyond %s: %v", n.index, doc.Key, has, found)
 		}
 		if has.Len() > 0 && doc.Document.IsCovered(has) {
-			copies[doc.Key] = c.copies[doc.Key]
+			copies[doc.Key] = had[doc.Key]
 		} else {
 			copies[doc.Key] = there[doc.Key]
 		}
 	}
 	for _, key := range s.clientKeys() {
 		if _, ok := there[key]; !ok {
-			copies[key] = c.copies[key]
+			copies[key] = had[key]
 		}
 		if copies[key] != there[key] {
 			s.failf("client %d, with %s, has %q of document %q, and node %d at %s has %q",

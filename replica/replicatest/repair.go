@@ -423,8 +423,12 @@ func (s *simulation) mendAll() {
 			e.session.RetryHeld()
 		}
 	}
+	// What comes while the nodes rest comes after they have compared, so they compare until nothing does.
+	found := func() int64 {
+		return s.counts[Mismatches] + s.counts[LastingDifferences] + s.counts[Merges] + s.counts[Pieces]
+	}
 	for round := 0; s.failure == nil; round++ {
-		differed := s.counts[Mismatches] + s.counts[LastingDifferences]
+		before := found()
 		atRest := false
 		for range 2 {
 			for _, l := range s.links {
@@ -434,7 +438,7 @@ func (s *simulation) mendAll() {
 			}
 			atRest = s.rest()
 		}
-		if atRest && s.counts[Mismatches]+s.counts[LastingDifferences] == differed {
+		if atRest && found() == before {
 			s.isMended = true
 			return
 		}
