@@ -337,24 +337,11 @@ func (r *Replica) reissue(all []rebasing) (at *Space, err error) {
 	past, _ := r.soundPast(all)
 	clock.Observe(past)
 	b := new(store.Batch)
-	next := make(map[crdt.ReplicaID]crdt.ReplicaID) // one ID goes on in all spaces as the same one
-	for _, part := range all {
-		for i := range part.holds {
-			h := &part.holds[i]
-			if h.Next != 0 {
-				next[h.Replica] = h.Next
-			}
-		}
+	holds := make([][]docstore.Hold, len(all))
+	for i, part := range all {
+		holds[i] = part.holds
 	}
-	for _, part := range all {
-		for i := range part.holds {
-			h := &part.holds[i]
-			if next[h.Replica] == 0 {
-				next[h.Replica] = docstore.NextID(h.Root, r.cfg.NewReplicaID())
-			}
-			h.Next = next[h.Replica]
-		}
-	}
+	next := docstore.NameHolds(holds, r.cfg.NewReplicaID)
 	if id, given := docstore.AfterReissue(r.self, next); given {
 		r.self = id
 		docstore.PutIdentity(b, docstore.Identity{Replica: r.self, Feed: r.feed, Anchor: r.anchor})

@@ -142,6 +142,37 @@ func NextID(root, random crdt.ReplicaID) crdt.ReplicaID {
 	return crdt.ReplicaID(rootTag(root))<<32 | random&0xffffffff
 }
 
+// NameHolds gives each hold that has none yet the ID under which it is re-issued, the same one in all spaces of the store, and returns that of each
+// ID held. A rebase that a crash broke off goes on in each space under the ID with which it began there; in those where it had not begun
+// too, unless the store has written under that since and holds it as well: its times would not grow.
+func NameHolds(spaces [][]Hold, random func() crdt.ReplicaID) map[crdt.ReplicaID]crdt.ReplicaID {
+	next := make(map[crdt.ReplicaID]crdt.ReplicaID)
+	held := make(map[crdt.ReplicaID]struct{})
+	for _, holds := range spaces {
+		for _, h := range holds {
+			held[h.Replica] = struct{}{}
+			if h.Next != 0 {
+				next[h.Replica] = h.Next
+			}
+		}
+	}
+	for _, holds := range spaces {
+		for i := range holds {
+			h := &holds[i]
+			if h.Next != 0 {
+				continue
+			}
+			n, named := next[h.Replica]
+			if _, isHeld := held[n]; !named || isHeld {
+				n = NextID(h.Root, random())
+				next[h.Replica] = n
+			}
+			h.Next = n
+		}
+	}
+	return next
+}
+
 // Reissues reports whether id was made by NextID of root. One of 2^32 other IDs passes for one.
 func Reissues(id, root crdt.ReplicaID) bool { return id>>32 == crdt.ReplicaID(rootTag(root)) }
 

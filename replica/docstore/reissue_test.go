@@ -84,6 +84,39 @@ func TestRebaseThatWasBrokenOffGoesOn(t *testing.T) {
 	}
 }
 
+// A rebase was broken off that had begun in two spaces, and in one of them the store has written since, with a clock that was still ahead,
+// under the ID that it went on as.
+func TestHoldsOfSeveralSpacesAreNamedTogether(t *testing.T) {
+	drawn := crdt.ReplicaID(0)
+	random := func() crdt.ReplicaID { drawn++; return drawn }
+	fresh := func(n crdt.ReplicaID) crdt.ReplicaID { return NextID(1, n) }
+	for name, c := range map[string]struct {
+		spaces [][]Hold // of roots 1
+		want   []crdt.ReplicaID
+	}{
+		"none has begun":                       {[][]Hold{{{Replica: 1}}, {{Replica: 1}}}, []crdt.ReplicaID{fresh(1), fresh(1)}},
+		"one has begun":                        {[][]Hold{{{Replica: 1}}, {{Replica: 1, Next: 7}}}, []crdt.ReplicaID{7, 7}},
+		"what it went on as is held elsewhere": {[][]Hold{{{Replica: 1}, {Replica: 7}}, {{Replica: 1, Next: 7}}}, []crdt.ReplicaID{fresh(1), fresh(2), 7}},
+	} {
+		drawn = 0
+		for _, holds := range c.spaces {
+			for i := range holds {
+				holds[i].Root = 1
+			}
+		}
+		NameHolds(c.spaces, random)
+		var got []crdt.ReplicaID
+		for _, holds := range c.spaces {
+			for _, h := range holds {
+				got = append(got, h.Next)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 // A client that reads nothing new while a rebase is broken off still names what it had seen by its old dots: those that have a new one by
 // then are found, and the others are what they were.
 func TestPresentDotOfARebaseThatWasBrokenOff(t *testing.T) {

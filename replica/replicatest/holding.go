@@ -424,25 +424,11 @@ func (s *simulation) reissue(n *node, holds [][]docstore.Hold, past hlc.Time) {
 			s.cut(l)
 		}
 	}
-	next := make(map[crdt.ReplicaID]crdt.ReplicaID)
-	for _, of := range holds {
-		for _, h := range of {
-			if h.Next != 0 {
-				next[h.Replica] = h.Next
-			}
-		}
-	}
+	next := docstore.NameHolds(holds, func() crdt.ReplicaID { return crdt.ReplicaID(1 + s.holding.Uint64N(1<<32-1)) })
 	var clock hlc.Clock
 	clock.Observe(past)
 	first := true
 	for i, r := range n.replicas {
-		for k := range holds[i] {
-			h := &holds[i][k]
-			if next[h.Replica] == 0 {
-				next[h.Replica] = docstore.NextID(h.Root, crdt.ReplicaID(1+s.holding.Uint64N(1<<32-1)))
-			}
-			h.Next = next[h.Replica]
-		}
 		for done := len(holds[i]) == 0; !done && s.failure == nil; first = false {
 			var err error
 			if done, err = s.reissuePart(r, holds[i], next, &clock, first); errors.Is(err, errCrashed) {
