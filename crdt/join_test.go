@@ -21,17 +21,17 @@ func TestJoinOfTwoContentsUnderOneDotIsTheSameOnBothSides(t *testing.T) {
 // A state that has seen an entry and does not hold it says that it was removed, and not by whom. That is for those alone who have seen as much:
 // told to others it would take away what the removal, which they do not know of, took.
 func TestRemovedByASnapshotIsNotTold(t *testing.T) {
-	entry := crdt.Entry{Dot: crdt.Dot{Replica: 1, Time: 10}, Stamp: 10, Author: 1, Value: crdt.IntValue(5)}
-	has := crdt.Cell{Live: []crdt.Entry{entry}}
-	seen := crdt.NewVersionVector(crdt.Dot{Replica: 1, Time: 10}, crdt.Dot{Replica: 2, Time: 20})
-	for name, c := range map[string]struct{ lacks, want crdt.Cell }{
-		"forgotten":  {crdt.Cell{}, crdt.Cell{}},
-		"remembered": {crdt.Cell{Observed: seen}, crdt.Cell{Observed: seen}},
+	entry := Entry{Dot: Dot{Replica: 1, Time: 10}, Stamp: 10, Author: 1, Value: IntValue(5)}
+	has := Cell{Live: []Entry{entry}}
+	seen := NewVersionVector(Dot{Replica: 1, Time: 10}, Dot{Replica: 2, Time: 20})
+	for name, c := range map[string]struct{ lacks, want Cell }{
+		"forgotten":  {Cell{}, Cell{}},
+		"remembered": {Cell{Observed: seen}, Cell{Observed: seen}},
 	} {
-		if got := crdt.MergeComplete(has, crdt.VersionVector{}, c.lacks, seen); !got.Equal(c.want) {
+		if got := MergeComplete(has, VersionVector{}, c.lacks, seen); !got.Equal(c.want) {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
-		if got := crdt.MergeComplete(c.lacks, seen, has, crdt.VersionVector{}); !got.Equal(c.want) {
+		if got := MergeComplete(c.lacks, seen, has, VersionVector{}); !got.Equal(c.want) {
 			t.Errorf("%s, the other way round: %+v, want %+v", name, got, c.want)
 		}
 	}
