@@ -14,6 +14,8 @@ RACE_SIM_SEEDS=${RACE_SIM_SEEDS:-100} # simulator runs under the race detector
 POWER_CUTS=${POWER_CUTS:-3}
 NETNS_MINUTES=${NETNS_MINUTES:-1}    # nodes in network namespaces
 SLOW_SECONDS=${SLOW_SECONDS:-60}
+MESH_NODES=${MESH_NODES:-1000}
+MESH_WRITES=${MESH_WRITES:-10000}
 FORGET_DOCUMENTS=${FORGET_DOCUMENTS:-50000}
 SOAK_MINUTES=${SOAK_MINUTES:-2}
 SOAK_REPORT=${SOAK_REPORT:-}         # file for a summary
@@ -113,6 +115,10 @@ stage_slow() { # peers that read a kilobyte a second, for $SLOW_SECONDS
 
 stage_forget() { # $FORGET_DOCUMENTS documents come and go at two nodes: nothing is left of them, on the disk neither
   ANABRANCH_FORGET_DOCUMENTS=$FORGET_DOCUMENTS go test -v -count=1 -timeout "$TEST_TIMEOUT" -run '^TestDeletedDocumentsLeaveNoTrace$' ./net/quicnet
+}
+
+stage_mesh() { # what a write costs in a mesh of $MESH_NODES nodes with few peers each, and $MESH_WRITES of them, in simulated time
+  ANABRANCH_MESH_NODES=$MESH_NODES ANABRANCH_MESH_WRITES=$MESH_WRITES go test -v -count=1 -timeout "$TEST_TIMEOUT" -run '^TestLargeMesh$' ./replica
 }
 
 stage_namespaces() { # nodes in network namespaces, cut off, killed and put back for $NETNS_MINUTES minutes; as root

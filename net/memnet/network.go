@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anabranch-db/anabranch/replica"
@@ -43,6 +44,8 @@ type Network struct {
 	links  map[*link]struct{}
 	cut    map[pair]bool
 	dials  map[pair]uint64
+
+	messages atomic.Uint64
 }
 
 // pair is two nodes in ascending order.
@@ -157,6 +160,9 @@ func (n *Network) Break(a, b replica.PeerID) {
 
 // BreakAll ends all connections.
 func (n *Network) BreakAll() { n.each(func(*link) bool { return true }, (*link).lose) }
+
+// Messages returns how many frames the nodes have received so far.
+func (n *Network) Messages() uint64 { return n.messages.Load() }
 
 // Connections returns how many connections are open.
 func (n *Network) Connections() int {

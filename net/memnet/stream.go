@@ -118,6 +118,9 @@ func (s *stream) ReadFrame() ([]byte, error) {
 		defer s.conn.link.mu.Unlock()
 		return nil, s.over()
 	}
+	if err == nil {
+		s.conn.link.network.messages.Add(1)
+	}
 	return f, err
 }
 
