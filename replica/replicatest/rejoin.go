@@ -262,8 +262,18 @@ func (s *simulation) mergePieceFrom(e *end, p *protocol.Piece, before protocol.P
 	seen := r.state.VV().Clone()
 	m, err := r.state.MergePiece(over, n.group.batch, p, n.self, n.checkClock)
 	switch {
-	case errors.Is(err, docstore.ErrCorrupt) && r.mendBroken():
-		s.mergePieceFrom(e, p, before) // some of it may have been merged before the damage was met
+	case errors.Is(err, docstore.ErrCorrupt):
+		// Some of it may have been merged before the damage was met, and becomes durable now.
+		if mark := r.state.Rejoining(); mark != nil && !p.Partial && before.Compare(mark.Position) < 0 {
+			r.borrow(&n.group.parts[r.space], s.begun[p.Of], seen, before, docstore.MergedPiece{Next: mark.Position})
+			before = mark.Position
+		}
+		if r.mendBroken() {
+			s.mergePieceFrom(e, p, before)
+			return
+		}
+		s.noteMerge(n, docstore.Merged{}, err)
+		e.session.DropSnapshot()
 		return
 	case errors.Is(err, docstore.ErrGap):
 		s.counts[GapsRefused]++
