@@ -213,9 +213,7 @@ func Merge(a Cell, stableA VersionVector, b Cell, stableB VersionVector) Cell {
 
 // MergeComplete is Merge for the cells of two complete states, as in a snapshot: seenA and seenB are all that the
 // states have seen, so what one has seen and does not hold was removed there. The result is not pruned: having seen a
-// removal oneself does not make it stable, and others may still have to learn of it. But an entry that is known to be dead just
-// because it was seen, and which no dot of the other cell says to be dead, is not in what the result has observed: who has not seen
-// as much, and gets the cell in a delta, would take it away without the removal.
+// removal oneself does not make it stable, and others may still have to learn of it.
 func MergeComplete(a Cell, seenA VersionVector, b Cell, seenB VersionVector) Cell {
 	var m Cell
 	m.Observed = a.Observed.Clone()
@@ -235,23 +233,20 @@ func MergeComplete(a Cell, seenA VersionVector, b Cell, seenB VersionVector) Cel
 			inB = a.Live[i].Dot.Compare(b.Live[j].Dot) >= 0
 		}
 		var e Entry
-		stays, isNamed := true, false
+		stays := true
 		if inA {
 			e = a.Live[i]
 			i++
 			stays = inB || !b.Dead(seenB, e.Dot)
-			isNamed = !inB && b.Dead(VersionVector{}, e.Dot)
 		}
 		if inB {
 			e = b.Live[j]
 			j++
 			stays = stays && (inA || !a.Dead(seenA, e.Dot))
-			isNamed = isNamed || !inA && a.Dead(VersionVector{}, e.Dot)
 		}
-		switch {
-		case stays:
+		if stays {
 			m.Live = append(m.Live, e)
-		case isNamed:
+		} else {
 			m.Observed.Advance(e.Dot)
 		}
 	}

@@ -17,22 +17,3 @@ func TestJoinOfTwoContentsUnderOneDotIsTheSameOnBothSides(t *testing.T) {
 		}
 	}
 }
-
-// A state that has seen an entry and does not hold it says that it was removed, and not by whom. That is for those alone who have seen as much:
-// told to others it would take away what the removal, which they do not know of, took.
-func TestRemovedByASnapshotIsNotTold(t *testing.T) {
-	entry := Entry{Dot: Dot{Replica: 1, Time: 10}, Stamp: 10, Author: 1, Value: IntValue(5)}
-	has := Cell{Live: []Entry{entry}}
-	seen := NewVersionVector(Dot{Replica: 1, Time: 10}, Dot{Replica: 2, Time: 20})
-	for name, c := range map[string]struct{ lacks, want Cell }{
-		"forgotten":  {Cell{}, Cell{}},
-		"remembered": {Cell{Observed: seen}, Cell{Observed: seen}},
-	} {
-		if got := MergeComplete(has, VersionVector{}, c.lacks, seen); !got.Equal(c.want) {
-			t.Errorf("%s: %+v, want %+v", name, got, c.want)
-		}
-		if got := MergeComplete(c.lacks, seen, has, VersionVector{}); !got.Equal(c.want) {
-			t.Errorf("%s, the other way round: %+v, want %+v", name, got, c.want)
-		}
-	}
-}
