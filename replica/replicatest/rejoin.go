@@ -262,6 +262,13 @@ func (s *simulation) mergePieceFrom(e *end, p *protocol.Piece, before protocol.P
 	seen := r.state.VV().Clone()
 	m, err := r.state.MergePiece(over, n.group.batch, p, n.self, n.checkClock)
 	switch {
+	case errors.Is(err, docstore.ErrGap):
+		s.counts[GapsRefused]++
+		if p.Equal {
+			s.counts[EqualRangesChanged]++
+		}
+		s.askAgain(e)
+		return
 	case errors.Is(err, docstore.ErrCorrupt):
 		// Some of it may have been merged before the damage was met, and becomes durable now.
 		if mark := r.state.Rejoining(); mark != nil && !p.Partial && before.Compare(mark.Position) < 0 {
@@ -272,16 +279,7 @@ func (s *simulation) mergePieceFrom(e *end, p *protocol.Piece, before protocol.P
 			s.mergePieceFrom(e, p, before)
 			return
 		}
-		s.noteMerge(n, docstore.Merged{}, err)
-		e.session.DropSnapshot()
-		return
-	case errors.Is(err, docstore.ErrGap):
-		s.counts[GapsRefused]++
-		if p.Equal {
-			s.counts[EqualRangesChanged]++
-		}
-		s.askAgain(e)
-		return
+		fallthrough
 	case err != nil:
 		s.noteMerge(n, docstore.Merged{}, err)
 		e.session.DropSnapshot()
