@@ -114,20 +114,6 @@ func (r *Report) Compare(before *Report) *Comparison {
 	return c
 }
 
-// ratios returns ours to the ideal in each pair; nothing if not every run is of a pair.
-func (f FigureReport) ratios() []float64 {
-	if len(f.OursRuns) != len(f.IdealRuns) {
-		return nil
-	}
-	var all []float64
-	for i, ours := range f.OursRuns {
-		if f.IdealRuns[i] > 0 {
-			all = append(all, ours/f.IdealRuns[i])
-		}
-	}
-	return all
-}
-
 // changed returns nil if one of the two has no runs.
 func changed(before, after []float64) *Change {
 	if len(before) == 0 || len(after) == 0 {
@@ -161,14 +147,10 @@ func (c *Comparison) WriteTable(w io.Writer) error {
 		tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(tab, "  \tbefore\tnow\tnow/before\t\t")
 		for _, f := range work.Figures {
-			name := f.Name
-			if f.Unit != "" {
-				name += ", " + f.Unit
-			}
 			for _, row := range []struct {
 				name   string
 				change *Change
-			}{{name, f.Ours}, {"  times the ideal", f.OfIdeal}} {
+			}{{label(f.Name, f.Unit), f.Ours}, {"  times the ideal", f.OfIdeal}} {
 				if row.change == nil {
 					continue
 				}

@@ -52,11 +52,9 @@ func (t *trial) forgotten() error {
 	if err != nil {
 		return err
 	}
-	var end at
-	for _, p := range []*process{a, m} {
-		if end, err = call[at](p, "forgotten", nil); err != nil {
-			return err
-		}
+	end, err := untilForgotten(a, m)
+	if err != nil {
+		return err
 	}
 	t.record(figForgetTime, time.Duration(end.At-w.Ended).Seconds())
 	if err := t.freshAfterForgetting(a, aOpen, w.Last, kept); err != nil {
@@ -69,6 +67,16 @@ func (t *trial) forgotten() error {
 		return err
 	}
 	return t.compareDisk(kept)
+}
+
+// untilForgotten waits until all nodes have forgotten what is deleted, and returns when the last of them had.
+func untilForgotten(nodes ...*process) (end at, err error) {
+	for _, p := range nodes {
+		if end, err = call[at](p, "forgotten", nil); err != nil {
+			return end, err
+		}
+	}
+	return end, nil
 }
 
 // freshAfterForgetting lets a node catch up that has nothing.
@@ -100,7 +108,7 @@ func (t *trial) compareDisk(kept int) error {
 	if _, err := t.load(c, kept); err != nil {
 		return err
 	}
-	if _, err := call[at](c, "forgotten", nil); err != nil {
+	if _, err := untilForgotten(c); err != nil {
 		return err
 	}
 	if err := t.stop(c); err != nil {

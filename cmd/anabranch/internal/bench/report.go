@@ -97,21 +97,8 @@ func (t target) String() string {
 // evaluate returns the figure's row; ok is false if no run recorded it.
 func (f figure) evaluate(o Options, ours, ideal []map[string]float64) (FigureReport, bool) {
 	r := FigureReport{Name: f.name, Unit: f.unit, Target: f.target.String()}
-	var ratios []float64
-	for i := range max(len(ours), len(ideal)) {
-		own, isOwn := valueOf(ours, i, f.name)
-		best, isBest := valueOf(ideal, i, f.name)
-		if isOwn {
-			r.OursRuns = append(r.OursRuns, own)
-		}
-		if isBest {
-			r.IdealRuns = append(r.IdealRuns, best)
-		}
-		if isOwn && isBest && best > 0 {
-			ratios = append(ratios, own/best)
-		}
-	}
-	r.Ours, r.Ideal, r.Ratio = middle(r.OursRuns), middle(r.IdealRuns), middle(ratios)
+	r.OursRuns, r.IdealRuns = valuesOf(ours, f.name), valuesOf(ideal, f.name)
+	r.Ours, r.Ideal, r.Ratio = middle(r.OursRuns), middle(r.IdealRuns), middle(r.ratios())
 	if r.Ours == nil && r.Ideal == nil {
 		return r, false
 	}
@@ -121,12 +108,28 @@ func (f figure) evaluate(o Options, ours, ideal []map[string]float64) (FigureRep
 	return r, true
 }
 
-func valueOf(runs []map[string]float64, i int, name string) (float64, bool) {
-	if i >= len(runs) {
-		return 0, false
+// valuesOf returns what was recorded under a name. An engine records a figure in each of its runs, or in none.
+func valuesOf(runs []map[string]float64, name string) (values []float64) {
+	for _, run := range runs {
+		if v, ok := run[name]; ok {
+			values = append(values, v)
+		}
 	}
-	v, ok := runs[i][name]
-	return v, ok
+	return values
+}
+
+// ratios returns ours to the ideal in each pair; nothing if not every run is of a pair.
+func (f FigureReport) ratios() []float64 {
+	if len(f.OursRuns) != len(f.IdealRuns) {
+		return nil
+	}
+	var all []float64
+	for i, ours := range f.OursRuns {
+		if f.IdealRuns[i] > 0 {
+			all = append(all, ours/f.IdealRuns[i])
+		}
+	}
+	return all
 }
 
 func (t target) judge(r FigureReport) *bool {
@@ -192,11 +195,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 			if f.Ratio != nil {
 				ratio = strconv.FormatFloat(*f.Ratio, 'f', 2, 64)
 			}
-			name := f.Name
-			if f.Unit != "" {
-				name += ", " + f.Unit
-			}
-			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\n", name, short(f.Ours), short(f.Ideal), ratio, f.Target, verdict(f))
+			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\n", label(f.Name, f.Unit), short(f.Ours), short(f.Ideal), ratio, f.Target, verdict(f))
 		}
 		if err := tab.Flush(); err != nil {
 			return err
@@ -209,6 +208,14 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	_, err := fmt.Fprintf(w, "\n%d targets missed; %.0f s\n", r.Missed(), r.Seconds)
 	return err
+}
+
+// label names a figure for people.
+func label(name, unit string) string {
+	if unit == "" {
+		return name
+	}
+	return name + ", " + unit
 }
 
 func verdict(f FigureReport) string {

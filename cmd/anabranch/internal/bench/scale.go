@@ -181,10 +181,19 @@ func (t *trial) scaleOf(n int) error {
 	if err != nil {
 		return err
 	}
-	if err := t.meetAgain(a, aOpen, n, 1, stepOne); err != nil {
-		return err
+	var opens []float64
+	for _, m := range []struct {
+		changes int
+		step    string
+	}{{1, stepOne}, {manyChanges, stepMany}} {
+		took, err := t.meetAgain(a, aOpen, n, m.changes, m.step)
+		if err != nil {
+			return err
+		}
+		opens = append(opens, took...)
 	}
-	if err := t.meetAgain(a, aOpen, n, manyChanges, stepMany); err != nil {
+	t.record(stepOpen, *middle(opens))
+	if err := t.probes(n); err != nil {
 		return err
 	}
 	if err := t.backup(a, n); err != nil {
@@ -196,49 +205,49 @@ func (t *trial) scaleOf(n int) error {
 	return t.pruneTenth(n)
 }
 
-// meetAgain changes so many documents at a while b is away, and measures how long b takes to open, to come level, and then to read.
-func (t *trial) meetAgain(a *process, aOpen openResult, n, changes int, step string) error {
-	var opens, syncs []float64
+// meetAgain changes so many documents at a while b is away, and measures how long b takes to come level. It returns how long it took to open,
+// each time.
+func (t *trial) meetAgain(a *process, aOpen openResult, n, changes int, step string) (opens []float64, err error) {
+	var syncs []float64
 	for i := range scaleReopens {
 		w, err := call[writeResult](a, "write", writeArgs{
 			What: setField, Field: "note", First: i * (n - changes) / scaleReopens, Count: changes, Revision: 2 + changes, Writers: loadWriters,
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		b, opened, err := t.node("b", syncAlways)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		opens = append(opens, float64(opened.Nanos)/1e6)
 		tr, err := t.catchUp("meet", a, aOpen, b, w.Last)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		syncs = append(syncs, float64(tr.took)/float64(time.Millisecond))
-		if i == scaleReopens-1 {
-			if err := t.probes(b, n); err != nil {
-				return err
-			}
-		}
 		if err := t.stop(b); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	t.record(stepOpen, *middle(opens))
 	t.record(step, *middle(syncs))
-	return nil
+	return opens, nil
 }
 
-func (t *trial) probes(p *process, n int) error {
+// probes measures small operations at node b.
+func (t *trial) probes(n int) error {
+	b, _, err := t.node("b", syncAlways)
+	if err != nil {
+		return err
+	}
 	for step, what := range map[string]string{stepPage: probePage, stepResume: probeResume} {
-		r, err := call[probeResult](p, "probe", probeArgs{What: what, Count: scaleProbes, Docs: n})
+		r, err := call[probeResult](b, "probe", probeArgs{What: what, Count: scaleProbes, Docs: n})
 		if err != nil {
 			return err
 		}
 		t.record(step, float64(r.Nanos)/1e6)
 	}
-	return nil
+	return t.stop(b)
 }
 
 func (t *trial) backup(p *process, n int) error {
@@ -264,11 +273,9 @@ func (t *trial) pruneTenth(n int) error {
 	if err != nil {
 		return err
 	}
-	var end at
-	for _, p := range []*process{a, b} {
-		if end, err = call[at](p, "forgotten", nil); err != nil {
-			return err
-		}
+	end, err := untilForgotten(a, b)
+	if err != nil {
+		return err
 	}
 	t.record(figPrune, float64(n/10)/time.Duration(end.At-w.Began).Seconds())
 	return errors.Join(t.expectDocuments(b, n-n/10), t.stop(b), t.stop(a))
