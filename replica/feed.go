@@ -42,8 +42,9 @@ func (s *Space) Feed(since Cursor, match func(key string) bool) (*Feed, error) {
 }
 
 // FeedVector is Feed for a reader that has what vv covers, by whichever node's word: it passes over, until it is level for the first time, the
-// documents that hold nothing beyond vv. These cost nothing, as long as the reader lacks at most 100,000 others. Its cursors are those of Feed. The error, also of Read, is ErrCursor if something beyond vv may be
-// forgotten here already: that comes Config.PruneDelay after all members had it.
+// documents that hold nothing beyond vv. These cost nothing, as long as the reader lacks at most 100,000 others. Its cursors are those of
+// Feed. The error, also of Read, is ErrCursor if something beyond vv may be forgotten here already: that comes Config.PruneDelay after
+// all members had it.
 func (s *Space) FeedVector(vv crdt.VersionVector, match func(key string) bool) (*Feed, error) {
 	f, err := s.Feed(Cursor{}, match)
 	if err != nil {

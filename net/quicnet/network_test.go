@@ -197,28 +197,33 @@ func TestBadNetwork(t *testing.T) {
 	}
 }
 
-// TestRestartedNodeIsNoticedAtOnce kills a node without a word and starts it again: its stateless reset tells the peer long before the
-// idle timeout.
-func TestRestartedNodeIsNoticedAtOnce(t *testing.T) {
-	socket := listen(t)
-	addr := socket.LocalAddr().(*net.UDPAddr)
-	a := open(t, quicnet.Config{Identity: identity(t, 1), KeepAlive: 100 * time.Millisecond})
-	b := open(t, quicnet.Config{Identity: identity(t, 2), PacketConn: socket})
-	ca, cb := link(t, a, b)
-	sa, sb := stream(t, ca, cb)
-	exchange(t, sa, sb, 1, 10)
-
+// restart ends a node without a word to anybody, and opens it again at the address of its socket.
+func restart(t *testing.T, node *quicnet.Transport, socket *mute, id byte) {
+	t.Helper()
 	socket.muted.Store(true)
-	b.Close()
-	again, err := net.ListenUDP("udp", addr)
+	node.Close()
+	again, err := net.ListenUDP("udp", socket.LocalAddr().(*net.UDPAddr))
 	if errors.Is(err, syscall.EADDRINUSE) {
 		t.Skipf("the port was taken meanwhile: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	open(t, quicnet.Config{Identity: identity(t, id), PacketConn: &mute{UDPConn: again}})
+}
+
+// TestRestartedNodeIsNoticedAtOnce kills a node without a word and starts it again: its stateless reset tells the peer long before the
+// idle timeout.
+func TestRestartedNodeIsNoticedAtOnce(t *testing.T) {
+	socket := listen(t)
+	a := open(t, quicnet.Config{Identity: identity(t, 1), KeepAlive: 100 * time.Millisecond})
+	b := open(t, quicnet.Config{Identity: identity(t, 2), PacketConn: socket})
+	ca, cb := link(t, a, b)
+	sa, sb := stream(t, ca, cb)
+	exchange(t, sa, sb, 1, 10)
+
 	start := time.Now()
-	open(t, quicnet.Config{Identity: identity(t, 2), PacketConn: &mute{UDPConn: again}})
+	restart(t, b, socket, 2)
 	select {
 	case <-ca.Done():
 	case <-time.After(patience):
@@ -237,19 +242,9 @@ type plain struct{ net.PacketConn }
 func TestIdlePeerIsNoticedToHaveRestarted(t *testing.T) {
 	a := open(t, quicnet.Config{Identity: identity(t, 1), PacketConn: plain{listen(t).UDPConn}, KeepAlive: 100 * time.Millisecond})
 	socket := listen(t)
-	addr := socket.LocalAddr().(*net.UDPAddr)
 	b := open(t, quicnet.Config{Identity: identity(t, 2), PacketConn: socket})
 	ca, _ := link(t, a, b)
-	socket.muted.Store(true)
-	b.Close()
-	again, err := net.ListenUDP("udp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		t.Skipf("the port was taken meanwhile: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	open(t, quicnet.Config{Identity: identity(t, 2), PacketConn: &mute{UDPConn: again}})
+	restart(t, b, socket, 2)
 	select {
 	case <-ca.Done():
 	case <-time.After(patience): // shorter than IdleTimeout
