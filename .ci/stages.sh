@@ -9,6 +9,7 @@ GOVULNCHECK=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # What a run may set. .ci/deep has larger defaults.
 FUZZ_TIME=${FUZZ_TIME:-5s}           # for each fuzz target
 LAW_CASES=${LAW_CASES:-20000}        # for each property of the lattice
+LAW_SEED=${LAW_SEED:-1}              # what the cases are drawn from: the same ones at each run; 0 draws new ones
 SIM_SEEDS=${SIM_SEEDS:-3000}         # simulator runs
 RACE_SIM_SEEDS=${RACE_SIM_SEEDS:-100} # simulator runs under the race detector
 POWER_CUTS=${POWER_CUTS:-3}
@@ -66,7 +67,7 @@ stage_laws() { # the laws of the lattice, $LAW_CASES cases for each
     echo "no package in crdt tests with rapid"
     return $SKIP
   fi
-  go test -count=1 -timeout "$TEST_TIMEOUT" $packages -args -rapid.checks="$LAW_CASES"
+  go test -count=1 -timeout "$TEST_TIMEOUT" $packages -args -rapid.checks="$LAW_CASES" -rapid.seed="$LAW_SEED"
 }
 
 stage_simulator() { # whole replicas on a simulated network against the oracle, $SIM_SEEDS seeds

@@ -38,9 +38,7 @@ func (h *History) transactFor(r *Replica) {
 		ops = append(ops, h.clientOp(r))
 	}
 	d := h.applyInLane(r, &ev, ops)
-	a := &author{replica: r, history: h, tx: &transaction{
-		event: ev, written: map[crdt.PathKey]crdt.Value{}, killed: map[crdt.PathKey]*dotSet{}, changed: map[crdt.PathKey]crdt.Event{},
-	}}
+	a := &author{replica: r, history: h, tx: newTransaction(ev)}
 	var told []string
 	for _, o := range ops {
 		told = append(told, o.String())
@@ -108,8 +106,7 @@ func (a *author) applyFor(o clientOp) {
 			}
 		}
 		for _, l := range o.leaves {
-			a.tx.written[l.Path] = l.Value
-			delete(a.tx.changed, l.Path)
+			a.tx.write(l.Path, l.Value)
 		}
 	case 1:
 		for _, p := range paths {
@@ -146,6 +143,6 @@ func (a *author) incrementFor(p crdt.PathKey, n int64) {
 		}
 	}
 	a.kill(p, own)
-	a.tx.written[p] = crdt.CounterValue(n)
+	a.tx.write(p, crdt.CounterValue(n))
 	a.tx.changed[p] = at
 }

@@ -82,7 +82,7 @@ func checkConflictChange(src Source) error {
 			}
 		}
 	}
-	a := &author{replica: r, history: h, tx: &transaction{event: ev, written: map[crdt.PathKey]crdt.Value{}, killed: map[crdt.PathKey]*dotSet{}}}
+	a := &author{replica: r, history: h, tx: newTransaction(ev)}
 	for range src.IntN(3) {
 		h.operate(d, ev, a)
 	}

@@ -53,6 +53,18 @@ type transaction struct {
 	changed map[crdt.PathKey]crdt.Event // where stamp and author of what it wrote are not those of event
 }
 
+func newTransaction(ev crdt.Event) *transaction {
+	return &transaction{
+		event: ev, written: map[crdt.PathKey]crdt.Value{}, killed: map[crdt.PathKey]*dotSet{}, changed: map[crdt.PathKey]crdt.Event{},
+	}
+}
+
+// write takes down that it wrote v at p.
+func (t *transaction) write(p crdt.PathKey, v crdt.Value) {
+	t.written[p] = v
+	delete(t.changed, p)
+}
+
 // eventAt returns the event of what it wrote at p.
 func (t *transaction) eventAt(p crdt.PathKey) crdt.Event {
 	if ev, ok := t.changed[p]; ok {

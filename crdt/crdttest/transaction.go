@@ -20,9 +20,7 @@ func (h *History) transact(r *Replica) {
 		ev.Stamp -= hlc.Time(1 + h.src.IntN(3)<<hlc.LogicalBits)
 		ev.Author = crdt.ReplicaID(1000 + h.src.IntN(2))
 	}
-	a := &author{replica: r, history: h, tx: &transaction{
-		event: ev, written: map[crdt.PathKey]crdt.Value{}, killed: map[crdt.PathKey]*dotSet{},
-	}}
+	a := &author{replica: r, history: h, tx: newTransaction(ev)}
 	d := r.Document()
 	var told []string
 	for range 1 + h.src.IntN(5)/2 {
@@ -166,7 +164,7 @@ func (a *author) remove(at func(crdt.PathKey) bool) {
 func (a *author) set(p crdt.PathKey, leaves []crdt.Leaf) {
 	a.remove(func(q crdt.PathKey) bool { return p.Contains(q) || q.Contains(p) })
 	for _, l := range leaves {
-		a.tx.written[l.Path] = l.Value
+		a.tx.write(l.Path, l.Value)
 	}
 }
 
@@ -184,7 +182,7 @@ func (a *author) increment(p crdt.PathKey, n int64) {
 		}
 	}
 	a.kill(p, own)
-	a.tx.written[p] = crdt.CounterValue(n)
+	a.tx.write(p, crdt.CounterValue(n))
 }
 
 // follow takes over what an operation did at the author's own document: its meaning there is the matter of other tests, what
@@ -199,7 +197,8 @@ func (a *author) follow(before, after *crdt.Document) {
 		a.kill(p, func(e crdt.Event) bool { return !hasLive(is, e.Dot) })
 		for _, e := range is.Live {
 			if e.Dot == ev.Dot {
-				a.tx.written[p] = e.Value
+				a.tx.write(p, e.Value)
+				a.tx.changed[p] = crdt.Event{Dot: e.Dot, Stamp: e.Stamp, Author: e.Author} // an empty map that is kept stays as old as it was
 			}
 		}
 	}
