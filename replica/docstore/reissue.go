@@ -284,3 +284,40 @@ func (all Renamings) Present(d crdt.Dot) crdt.Dot {
 	}
 	return d
 }
+
+// isGivenUp reports whether d was re-issued, and nothing is known of anybody who has it. Only a record that a fault of the store brought back
+// from before that names such a dot. The space would be open at it for ever.
+func (s *Space) isGivenUp(d crdt.Dot) bool { return s.renamings.Present(d) != d && !s.vv.Covers(d) }
+
+// present returns cells that come to c joined, but for dots that were given up: these have their present names, or are gone if those are not kept
+// any more. They come in cells of their own, for c may have got what they are called now from a peer meanwhile.
+func (s *Space) present(r Reader, c crdt.Cell) (cells []crdt.Cell, err error) {
+	for _, n := range s.renamings {
+		part := crdt.Cell{Observed: crdt.NewVersionVector(crdt.Dot{Replica: n.Replica, Time: c.Observed.Get(n.Replica)})}
+		for _, e := range c.Live {
+			if e.Dot.Replica == n.Replica {
+				part.Live = append(part.Live, e)
+			}
+		}
+		after := max(n.After, s.vv.Get(n.Replica))
+		rest, found := c.Reissue(n.Replica, after, n.UpTo, func(hlc.Time) crdt.Dot { return crdt.Dot{} })
+		if !found {
+			continue
+		}
+		part, _ = part.Reissue(n.Replica, after, n.UpTo, func(t hlc.Time) (dot crdt.Dot) {
+			now, failed := s.PresentDot(r, crdt.Dot{Replica: n.Replica, Time: t})
+			switch {
+			case failed == nil:
+				return now
+			case !errors.Is(failed, ErrCorrupt):
+				err = failed
+			}
+			return crdt.Dot{}
+		})
+		if err != nil {
+			return nil, err
+		}
+		c, cells = rest, append(cells, part)
+	}
+	return append(cells, c), nil
+}

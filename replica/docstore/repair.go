@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/codec"
@@ -136,7 +137,11 @@ const maxBroken = 1000
 // Broken returns the keys of documents, the first of them, of which something stored cannot be read, or does not fit together. It
 // reads everything.
 func Broken(ctx context.Context, r store.Snapshot, space uint32) ([]crdt.DocumentDelta, error) {
-	w := &brokenWalk{ctx: ctx, r: r, space: &Space{number: space}}
+	s, err := Load(r, space)
+	if err != nil {
+		return nil, err
+	}
+	w := &brokenWalk{ctx: ctx, r: r, space: s}
 	if err := w.run(); err != nil {
 		return nil, err
 	}
@@ -208,7 +213,7 @@ func (w *brokenWalk) documents() error {
 	return nil
 }
 
-// checkWhole loads the document and reports whether its records fit together.
+// checkWhole loads the document and reports whether its records fit together, and are of this time.
 func (d *openDoc) checkWhole() error {
 	if err := d.loadAll(); err != nil {
 		return err
@@ -219,6 +224,11 @@ func (d *openDoc) checkWhole() error {
 	}
 	if live != d.live || d.chunked && d.root == d.doc.Cell("").IsEmpty() {
 		return fmt.Errorf("%w: the record of document %q and its chunks do not fit together", ErrCorrupt, d.key)
+	}
+	for _, p := range d.parts {
+		if i := slices.IndexFunc(p.dots, d.space.isGivenUp); i >= 0 {
+			return fmt.Errorf("%w: document %q names %s, which has another name now: a record of it is older than it should be", ErrCorrupt, d.key, p.dots[i])
+		}
 	}
 	return nil
 }
@@ -276,8 +286,8 @@ func (s *Space) Rebuild(r store.Snapshot, commit func(*store.Batch) error, docs 
 		if err := s.salvage(r, b, d); err != nil {
 			return err
 		}
-		for _, f := range fields {
-			d.doc.JoinField(s.stable, f.Path, f.Cell)
+		if err := d.join(fields); err != nil {
+			return err
 		}
 		o, err := d.finish()
 		if err != nil {
@@ -325,8 +335,8 @@ func (s *Space) salvage(r store.Snapshot, b *store.Batch, d *openDoc) error {
 	if before, err := s.open(r, d.key); err == nil {
 		named = (&brokenWalk{r: r, space: s}).starts(d.key)
 		if before.found && !before.chunked {
-			for f := range before.doc.Fields() {
-				d.doc.JoinField(s.stable, f.Path, f.Cell)
+			if err := d.join(before.doc.AppendFields(nil)); err != nil {
+				return err
 			}
 			named = make(map[crdt.PathKey]bool)
 		}
@@ -344,8 +354,10 @@ func (s *Space) salvage(r store.Snapshot, b *store.Batch, d *openDoc) error {
 			}
 			k := bytes.Clone(e.Key)
 			if kind == kindChunk && (named == nil || named[crdt.PathKey(k[len(prefix):])]) {
-				if cells, _, err := readChunk(r, k); err == nil {
-					d.join(cells)
+				if fields := readableChunk(r, k); fields != nil {
+					if err := d.join(fields); err != nil {
+						return err
+					}
 				}
 			}
 			b.Delete(k)
@@ -354,13 +366,29 @@ func (s *Space) salvage(r store.Snapshot, b *store.Batch, d *openDoc) error {
 	return nil
 }
 
-// join joins packed cells if they parse.
-func (d *openDoc) join(cells []byte) {
+// readableChunk returns the fields of a chunk, nil if it cannot be read.
+func readableChunk(r Reader, key []byte) []crdt.Field {
+	cells, _, err := readChunk(r, key)
+	if err != nil {
+		return nil
+	}
 	fields, _, err := parseChunk(cells)
 	if err != nil {
-		return
+		return nil
 	}
+	return fields
+}
+
+// join joins fields into a document that is made anew.
+func (d *openDoc) join(fields []crdt.Field) error {
 	for _, f := range fields {
-		d.doc.JoinField(d.space.stable, f.Path, f.Cell)
+		cells, err := d.space.present(d.from, f.Cell)
+		if err != nil {
+			return err
+		}
+		for _, c := range cells {
+			d.doc.JoinField(d.space.stable, f.Path, c)
+		}
 	}
+	return nil
 }

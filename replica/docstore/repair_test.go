@@ -368,3 +368,122 @@ func TestRepairCostsWhatDiffers(t *testing.T) {
 		}
 	}
 }
+
+// A record comes back from before its writes were re-issued. Nobody has them under the names that it knows them by, so they get those that they
+// have now, or vanish once these are forgotten; the space is not open at them.
+func TestRecordFromBeforeARebaseIsBroughtUpToDate(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		large   bool // the document is in chunks
+		forgets bool // the former names
+		want    any
+	}{
+		{"a small one", false, false, "held"},
+		{"a small one whose names are forgotten", false, true, nil},
+		{"a chunk of a large one", true, false, "held"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newNode(t, 1)
+			if c.large {
+				a.populate(0)
+			}
+			a.own(1000, "large", "held")
+			key := documentKey(1, "large")
+			if c.large {
+				starts, _, err := readDirectory(a.snapshot(), 1, "large")
+				if err != nil {
+					t.Fatal(err)
+				}
+				key = a.chunkOf("large", len(starts)-1) // the one that x is in
+			}
+			old, ok, err := a.snapshot().Get(key)
+			if err != nil || !ok {
+				t.Fatal(ok, err)
+			}
+			old = bytes.Clone(old)
+			if !a.rebase(950, 9) {
+				t.Fatal("the rebase has not ended")
+			}
+			if c.forgets {
+				a.forgetNames()
+			}
+			a.alter(key, func([]byte) []byte { return old })
+			broken, err := Broken(context.Background(), a.snapshot(), 1)
+			if err != nil || len(broken) != 1 || broken[0].Key != "large" {
+				t.Fatalf("%v is broken, %v", broken, err)
+			}
+			if report, err := Scrub(context.Background(), a.snapshot(), 1, func(int) error { return nil }); err != nil || report.Broken != 1 {
+				t.Errorf("a scrub finds %+v, %v", report, err)
+			}
+			if err := a.space.Rebuild(a.snapshot(), a.store.Commit, broken); err != nil {
+				t.Fatal(err)
+			}
+			a.verifyRepairs()
+			a.checkSound()
+			if !a.space.IsClosed() {
+				t.Errorf("open at %v", a.space.OpenEntries())
+			}
+			doc, _, err := Read(a.snapshot(), 1, "large")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got any
+			if doc.Document != nil {
+				got, _ = doc.Document.Get(crdt.Path{"x"})
+			}
+			if got != c.want {
+				t.Errorf("it shows %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// forgetNames deletes the former names of transactions that were re-issued.
+func (n *node) forgetNames() {
+	n.t.Helper()
+	b := new(store.Batch)
+	prefix := spaceKey(kindRenamed, 1, 0)
+	for k, err := range n.snapshot().Keys(prefix, after(prefix)) {
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		b.Delete(bytes.Clone(k))
+	}
+	n.commit(b)
+}
+
+// A record comes back from before, with a place in the feed that another document has got since.
+func TestDocumentsThatClaimOnePlaceInTheFeed(t *testing.T) {
+	for _, lost := range []bool{false, true} { // the entry of the feed, too
+		a := newNode(t, 1)
+		a.set(10, "a", "f", "1")
+		arrival := a.space.arrival
+		a.set(11, "b", "f", "2")
+		key := documentKey(1, "b")
+		a.alter(key, func(value []byte) []byte {
+			rec, err := parseRecord(key, value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec.arrival = arrival
+			return rec.pack(key)
+		})
+		if lost {
+			a.alter(feedKey(1, arrival), lose)
+		}
+		a.verifyRepairs()
+		a.checkSound()
+		a.set(12, "c", "f", "3")
+		a.checkSound()
+		var feed []string
+		for e, err := range Feed(a.snapshot(), 1, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			feed = append(feed, e.Key)
+		}
+		if got := strings.Join(feed, " "); got != "a b c" {
+			t.Errorf("the feed is %s", got)
+		}
+	}
+}

@@ -29,7 +29,7 @@ func Scrub(ctx context.Context, r store.Snapshot, space uint32, pace func(bytes 
 	}
 	var digest crdt.Digest
 	live, bytes := int64(0), 0
-	w := &brokenWalk{ctx: ctx, r: r, space: &Space{number: space}}
+	w := &brokenWalk{ctx: ctx, r: r, space: state}
 	w.sound = func(d *openDoc) error {
 		report.Documents++
 		live += liveDocuments(d.live)

@@ -3,6 +3,7 @@ package docstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/anabranch-db/anabranch/crdt"
@@ -50,13 +51,13 @@ type VerifyOptions struct {
 // Verify recomputes everything in a snapshot that derives from the documents, and compares. Memory does not grow
 // with the space: instead of keeping the expected keys it looks each of them up, and then each key that is there.
 func Verify(ctx context.Context, r store.Snapshot, space uint32, o VerifyOptions) (Report, error) {
-	v := &verifier{ctx: ctx, r: r, space: space, options: o, batch: new(store.Batch)}
+	v := &verifier{ctx: ctx, r: r, space: space, options: o, batch: new(store.Batch), claimed: make(map[uint64]string)}
 	s, err := Load(r, space)
 	if err != nil {
 		return v.report, err
 	}
 	v.state = s
-	for _, step := range []func() error{v.documents, v.chunks, v.log, v.feed, v.conflicts, v.clients, v.meta, v.flush} {
+	for _, step := range []func() error{v.documents, v.displace, v.chunks, v.log, v.feed, v.conflicts, v.clients, v.meta, v.flush} {
 		if err := step(); err != nil {
 			return v.report, err
 		}
@@ -76,6 +77,9 @@ type verifier struct {
 	keys       int64
 	chunkCount int64 // as the directories have it
 	maxArrival uint64
+	claimed    map[uint64]string  // places in the feed that were found empty, or another's by mistake, and the documents that get them; at most maxClaimed
+	given      uint64             // the last place in the feed that displace gave
+	displaced  []string           // documents whose place is another's; at most MaxProblems
 	beyond     crdt.VersionVector // dots that the horizon does not cover, and should
 	damaged    bool               // some document could not be read: what derives from it is unknown
 }
@@ -196,20 +200,87 @@ func (v *verifier) document(d *openDoc) error {
 		return err
 	}
 	v.maxArrival = max(v.maxArrival, d.arrival)
+	return v.place(d, where)
+}
+
+// maxClaimed bounds what is remembered of wrong places in the feed. Beyond it, two documents that claim the same one are told apart by the next run.
+const maxClaimed = 1 << 16
+
+// place checks that a document has its place in the feed.
+func (v *verifier) place(d *openDoc, where string) error {
 	key := feedKey(v.space, d.arrival)
 	value, ok, err := v.r.Get(key)
-	if err != nil {
+	if err != nil || ok && string(value) == d.key {
 		return err
 	}
-	if !ok || !bytes.Equal(value, []byte(d.key)) {
+	other, claimed := v.claimed[d.arrival]
+	if !claimed && ok {
+		other = string(value)
+		arrival, err := v.arrivalOf(other)
+		if err != nil {
+			return err
+		}
+		claimed = arrival == d.arrival
+	}
+	if !claimed {
 		v.problem(true, where, "feed entry %d is missing or names %q", d.arrival, value)
+		if len(v.claimed) < maxClaimed {
+			v.claimed[d.arrival] = d.key
+		}
 		return v.put(key, []byte(d.key))
+	}
+	v.problem(true, where, "its place in the feed, %d, is that of document %q", d.arrival, other)
+	if len(v.displaced) < MaxProblems {
+		v.displaced = append(v.displaced, d.key)
+	}
+	return nil
+}
+
+// arrivalOf returns the place in the feed that the record of a document claims; zero if there is none that can be read.
+func (v *verifier) arrivalOf(key string) (uint64, error) {
+	k := documentKey(v.space, key)
+	value, ok, err := v.r.Get(k)
+	if err != nil || !ok {
+		return 0, err
+	}
+	rec, err := parseRecord(k, value)
+	if err != nil {
+		return 0, nil
+	}
+	return rec.arrival, nil
+}
+
+// displace gives documents new places in the feed whose own is that of another document. That comes of a record which a fault of the store
+// brought back from before.
+func (v *verifier) displace() error {
+	if v.options.Repair == nil {
+		return nil
+	}
+	for _, key := range v.displaced {
+		k := documentKey(v.space, key)
+		value, _, err := v.r.Get(k)
+		if err != nil {
+			return err
+		}
+		rec, err := parseRecord(k, value)
+		if err != nil {
+			return err
+		}
+		v.given = max(v.given, v.maxArrival, v.state.arrival) + 1
+		rec.arrival = v.given
+		if err := errors.Join(v.put(k, rec.pack(k)), v.put(feedKey(v.space, rec.arrival), []byte(key))); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 func (v *verifier) dots(d *openDoc, p part, where string) error {
 	for _, dot := range p.dots {
+		if v.state.isGivenUp(dot) {
+			v.problem(false, where, "%s has another name now: a record is older than it should be", dot)
+			continue
+		}
 		if !v.state.horizon.Covers(dot) {
 			v.problem(true, where, "dot %s is beyond the horizon", dot)
 			v.beyond.Advance(dot)
@@ -378,13 +449,13 @@ func (v *verifier) meta() error {
 	check(s.conflicts == v.report.Conflicts && s.conflicted == v.report.Conflicted,
 		"it counts %d conflicts in %d documents, and has %d in %d", s.conflicts, s.conflicted, v.report.Conflicts, v.report.Conflicted)
 	check(s.arrival >= v.maxArrival, "last arrival is %d, and a document has %d", s.arrival, v.maxArrival)
-	if !wrong && v.beyond.Len() == 0 || v.options.Repair == nil {
+	if !wrong && v.beyond.Len() == 0 && v.given == 0 || v.options.Repair == nil {
 		return nil
 	}
 	for dot := range v.beyond.All() {
 		s.foresee(dot)
 	}
-	s.digest, s.documents, s.arrival, s.dirty = v.report.Digest, v.report.Live, max(s.arrival, v.maxArrival), true
+	s.digest, s.documents, s.arrival, s.dirty = v.report.Digest, v.report.Live, max(s.arrival, v.maxArrival, v.given), true
 	s.conflicts, s.conflicted = v.report.Conflicts, v.report.Conflicted
 	s.Flush(v.batch)
 	return nil
