@@ -185,15 +185,21 @@ func (c *Cell) normalise() {
 // Prune drops what is observed if every dot of the cell is at or below stable. A cell is pruned whole or
 // not at all, so that a frame need not carry the stable vector of its encoder.
 func (c *Cell) Prune(stable VersionVector) {
+	if c.isPrunable(stable) {
+		c.Observed = VersionVector{}
+	}
+}
+
+func (c *Cell) isPrunable(stable VersionVector) bool {
 	if stable.Len() == 0 || c.Observed.Len() == 0 || !c.Observed.LessOrEqual(stable) {
-		return
+		return false
 	}
 	for _, e := range c.Live {
 		if !stable.Covers(e.Dot) {
-			return
+			return false
 		}
 	}
-	c.Observed = VersionVector{}
+	return true
 }
 
 // Merge joins two states of one cell and returns a new one; a and b are not changed. stableA and stableB are
@@ -206,6 +212,7 @@ func Merge(a Cell, stableA VersionVector, b Cell, stableB VersionVector) Cell {
 	if a.IsEmpty() && stableA.Len() == 0 {
 		return b
 	}
+	a.Prune(stableA)
 	m := MergeComplete(a, stableA, b, stableB)
 	m.Prune(stableA)
 	return m
@@ -214,11 +221,16 @@ func Merge(a Cell, stableA VersionVector, b Cell, stableB VersionVector) Cell {
 // MergeComplete is Merge for the cells of two complete states, as in a snapshot: seenA and seenB are all that the
 // states have seen, so what one has seen and does not hold was removed there. The result is not pruned: having seen a
 // removal oneself does not make it stable, and others may still have to learn of it.
+//
+// An entry that is known to be dead only because a state has seen it, and of which no dot of that state's cell says so, goes without a trace: told
+// in a delta, it would take that entry away from who has not seen its removal, and does not learn of that. Only if nothing else is left
+// of the cell is the entry in what is observed, so that it does not vanish before it is pruned; see Forget.
 func MergeComplete(a Cell, seenA VersionVector, b Cell, seenB VersionVector) Cell {
 	var m Cell
 	m.Observed = a.Observed.Clone()
 	m.Observed.Join(b.Observed)
 	m.Live = make([]Entry, 0, max(len(a.Live), len(b.Live)))
+	var unnamed VersionVector
 
 	i, j := 0, 0
 	for i < len(a.Live) || j < len(b.Live) {
@@ -233,23 +245,33 @@ func MergeComplete(a Cell, seenA VersionVector, b Cell, seenB VersionVector) Cel
 			inB = a.Live[i].Dot.Compare(b.Live[j].Dot) >= 0
 		}
 		var e Entry
-		stays := true
+		isDead, isNamed := false, false
 		if inA {
 			e = a.Live[i]
 			i++
-			stays = inB || !b.Dead(seenB, e.Dot)
 		}
 		if inB {
 			e = b.Live[j]
 			j++
-			stays = stays && (inA || !a.Dead(seenA, e.Dot))
 		}
-		if stays {
+		switch {
+		case inA && !inB:
+			isDead, isNamed = b.Dead(seenB, e.Dot), b.Dead(VersionVector{}, e.Dot)
+		case inB && !inA:
+			isDead, isNamed = a.Dead(seenA, e.Dot), a.Dead(VersionVector{}, e.Dot)
+		}
+		switch {
+		case !isDead:
 			m.Live = append(m.Live, e)
-		} else {
+		case isNamed:
 			m.Observed.Advance(e.Dot)
+		default:
+			unnamed.Advance(e.Dot)
 		}
 	}
 	m.normalise()
+	if m.IsEmpty() {
+		m.Observed = unnamed
+	}
 	return m
 }

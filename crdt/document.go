@@ -258,6 +258,25 @@ func (d *Document) Increment(ev Event, p PathKey, n int64) error {
 	return d.touch(p).Cell.Increment(ev, n)
 }
 
+// Forget takes out of what the cells that changed have observed what could have been pruned at stable before the author's operations. It is for
+// the end of a transaction, and makes the state the one that the operations give on a document pruned at stable: a cell that no operation touches
+// may wait to be pruned, but what is left of it must not be told along with a new write.
+func (d *Document) Forget(stable VersionVector) {
+	for i := range d.fields {
+		f := &d.fields[i]
+		if f.before == nil || !f.before.isPrunable(stable) || f.before.Equal(f.Cell) {
+			continue
+		}
+		observed := f.Cell.Observed.Clone()
+		for dot := range f.before.Observed.All() {
+			if observed.Get(dot.Replica) == dot.Time {
+				observed.Remove(dot.Replica)
+			}
+		}
+		f.Cell.Observed = observed
+	}
+}
+
 // MergeField joins the cell b, which comes from a state that counts as never pruned, into the one at p,
 // which is pruned at stable. It reports whether that changed anything.
 func (d *Document) MergeField(stable VersionVector, p PathKey, b Cell) bool {
@@ -267,7 +286,7 @@ func (d *Document) MergeField(stable VersionVector, p PathKey, b Cell) bool {
 		own = d.fields[i].Cell
 	}
 	merged := Merge(own, stable, b, VersionVector{})
-	if merged.Equal(own) {
+	if isPruned(merged, own, stable) {
 		return false
 	}
 	d.touch(p).Cell = merged
@@ -278,11 +297,19 @@ func (d *Document) MergeField(stable VersionVector, p PathKey, b Cell) bool {
 // states have seen, as in crdt.MergeComplete; the result is pruned at stable. It reports whether that changed anything.
 func (d *Document) MergeComplete(p PathKey, seen VersionVector, b Cell, seenB, stable VersionVector) bool {
 	own := d.Cell(p)
-	merged := MergeComplete(own, seen, b, seenB)
+	pruned := own
+	pruned.Prune(stable)
+	merged := MergeComplete(pruned, seen, b, seenB)
 	merged.Prune(stable)
-	if merged.Equal(own) {
+	if isPruned(merged, own, stable) {
 		return false
 	}
 	d.touch(p).Cell = merged
 	return true
+}
+
+// isPruned reports whether a is what b is, pruned at stable. To write that is not the matter of a merge.
+func isPruned(a, b Cell, stable VersionVector) bool {
+	b.Prune(stable)
+	return a.Equal(b)
 }

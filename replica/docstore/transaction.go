@@ -164,7 +164,9 @@ func (t *Transaction) Commit(b *store.Batch) (*crdt.Delta, error) {
 		return nil, fmt.Errorf("the time of %s is not after %s, the last of its replica", dot, delta.From)
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.docs)) {
-		o, err := t.docs[key].finish()
+		d := t.docs[key]
+		d.doc.Forget(s.stable)
+		o, err := d.finish()
 		if err != nil {
 			return nil, err
 		}
