@@ -200,8 +200,8 @@ func (s *simulation) follow(c *client) {
 	case !unnamed.LessOrEqual(has) || s.chance(0.1):
 		s.counts[FollowersReset]++
 		has, had = crdt.VersionVector{}, nil
-	case !has.LessOrEqual(state.VV()):
-		return // the client has more than its home
+	case !has.LessOrEqual(state.Firm()):
+		return // the client has more than its home, which comes there later
 	default:
 		s.counts[Followed]++
 	}

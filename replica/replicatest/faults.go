@@ -262,6 +262,7 @@ func (s *simulation) restore(n *node) {
 	s.stop(n)
 	n.wasRestored = true
 	n.store = b.store.Clone()
+	s.kept = slices.DeleteFunc(s.kept, func(k keptRecord) bool { return k.replica.node == n })
 	s.isMended = s.isMended && !b.isHurt
 	for i, r := range n.replicas {
 		r.disk = append(knowledge(nil), b.disk[i]...)

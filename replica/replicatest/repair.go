@@ -304,10 +304,10 @@ func (s *simulation) damage() {
 		b.Put(e.Key, e.Value)
 	default:
 		i := slices.IndexFunc(s.kept, func(k keptRecord) bool {
-			return k.replica == r && k.reissued == s.counts[TransactionsReissued] && !slices.ContainsFunc(records, func(e store.Entry) bool { return bytes.Equal(e.Key, k.Key) && bytes.Equal(e.Value, k.Value) })
+			return k.replica == r && k.rebases == s.counts[Rebases] && !slices.ContainsFunc(records, func(e store.Entry) bool { return bytes.Equal(e.Key, k.Key) && bytes.Equal(e.Value, k.Value) })
 		})
 		if i < 0 {
-			s.kept = append(s.kept, keptRecord{r, e, s.counts[TransactionsReissued]})
+			s.kept = append(s.kept, keptRecord{r, e, s.counts[Rebases]})
 			return
 		}
 		e = s.kept[i].Entry
@@ -324,12 +324,12 @@ func (s *simulation) damage() {
 	}
 }
 
-// keptRecord is a record as it was at some time. Like a backup, it is not put back once writes have been re-issued: it may name dots that
-// were given up, and then the space is open at them for good.
+// keptRecord is a record as it was at some time of this life of the store. Like a backup, it is not put back once writes have been re-issued: it
+// names dots that were given up. The node mends that (TestRecordFromBeforeARebaseIsBroughtUpToDate), but not once it has told a peer.
 type keptRecord struct {
 	replica *replica
 	store.Entry
-	reissued int64 // transactions, by then
+	rebases int64 // by then
 }
 
 // documentOf returns the document that a key of the store belongs to; false if it holds none of one. See docs/store-format.md.

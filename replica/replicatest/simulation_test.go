@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,12 +31,7 @@ func TestSimulation(t *testing.T) {
 		Workers: min(runtime.GOMAXPROCS(0), 2),
 	}
 	report := c.Run(context.Background())
-	unmended := unmendedSeeds(t)
 	for _, f := range report.Failed {
-		if slices.Contains(unmended, f.Seed) {
-			t.Logf("known, and not mended yet: %v", f)
-			continue
-		}
 		t.Error(f)
 	}
 	var table strings.Builder
@@ -50,29 +44,6 @@ func TestSimulation(t *testing.T) {
 	}
 	for _, k := range report.Counts.Missing() {
 		t.Errorf("%d seeds never came to %s", c.Runs, k)
-	}
-}
-
-// unmendedSeeds returns the seeds whose faults are known and not mended yet.
-func unmendedSeeds(t *testing.T) []uint64 {
-	t.Helper()
-	files, err := filepath.Glob("../../testdata/seeds/unmended/*.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var seeds []uint64
-	for _, file := range files {
-		seeds = append(seeds, readSeeds(t, file)...)
-	}
-	return seeds
-}
-
-// TestUnmendedSeeds sees that none is on the list of faults that has been mended.
-func TestUnmendedSeeds(t *testing.T) {
-	for _, seed := range unmendedSeeds(t) {
-		if _, failure := Run(seed, nil); failure == nil {
-			t.Errorf("seed %d passes: take it out of testdata/seeds/unmended", seed)
-		}
 	}
 }
 
