@@ -92,7 +92,18 @@ func (o *oracle) add(t *tx) {
 	o.byDot[t.dot] = t.index
 	for i := range t.effects {
 		e := &t.effects[i]
+		o.killOlder(t, e)
 		o.touching[e.cell] = append(o.touching[e.cell], touch{t.index, e})
+	}
+}
+
+// killOlder adds what the author itself wrote in the cell before. All that is dead, also where its removal is not known, by what a snapshot said.
+func (o *oracle) killOlder(t *tx, e *effect) {
+	e.kills = slices.Clip(e.kills)
+	for _, h := range o.touching[e.cell] {
+		if h.effect.writes && o.txs[h.tx].dot.Replica == t.dot.Replica && !slices.Contains(e.kills, h.tx) {
+			e.kills = append(e.kills, h.tx)
+		}
 	}
 }
 
