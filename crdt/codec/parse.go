@@ -10,32 +10,81 @@ import (
 // ParseCells reads what AppendCells wrote and refuses everything else, with an *Error. Paths and values share one copy
 // of b; b itself is not kept. It allocates at most some 80 times len(b), and that only for a blob of the smallest cells there
 // are (a field and its entry take 128 bytes in memory); 10 times is usual.
-func ParseCells(b []byte) ([]crdt.Field, error) {
+func ParseCells(b []byte) ([]crdt.Field, error) { return new(Slab).ParseCells(b) }
+
+// Slab is memory for the cells of several blobs. What is parsed into it lives as long as any of it is used.
+type Slab struct {
+	cells   int          // that are to come, about
+	bytes   int          // of blobs that are to come
+	fields  []crdt.Field // room
+	entries []crdt.Entry // room
+	text    strings.Builder
+}
+
+// slabCells and slabBytes bound the pieces in which a Slab takes its memory.
+const (
+	slabCells = 512
+	slabBytes = 32 << 10
+)
+
+// NewSlab returns a Slab for about so many cells, in blobs of so many bytes. Blobs that come to more find room, too.
+func NewSlab(cells, bytes int) *Slab {
+	return &Slab{cells: min(cells, bytes/8+8), bytes: bytes}
+}
+
+// ParseCells is the function of that name. The zero Slab is for one blob.
+func (s *Slab) ParseCells(b []byte) ([]crdt.Field, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
-	p := parser{reader: reader{b: b}, field: -1}
+	p := parser{reader: reader{b: b}, field: -1, slab: s}
 	fields, err := p.parse()
+	s.cells, s.bytes = max(0, s.cells-len(fields)), max(0, s.bytes-len(b))
 	if err != nil {
 		return nil, &Error{Field: p.field, Path: p.path, Offset: p.at, Err: err}
 	}
 	return fields, nil
 }
 
+// textOf returns b as a string.
+func (s *Slab) textOf(b []byte) string {
+	if s.text.Cap()-s.text.Len() < len(b) {
+		s.text = strings.Builder{}
+		s.text.Grow(max(len(b), min(s.bytes, slabBytes)))
+	}
+	start := s.text.Len()
+	s.text.Write(b)
+	return s.text.String()[start:]
+}
+
+// fieldsFor returns an empty slice with room for n fields; take tells how many it came to have.
+func (s *Slab) fieldsFor(n int) []crdt.Field {
+	if cap(s.fields) < n {
+		s.fields = make([]crdt.Field, 0, max(n, min(s.cells, slabCells)))
+	}
+	return s.fields[:0:n]
+}
+
+func (s *Slab) takeFields(n int) {
+	if n <= cap(s.fields) {
+		s.fields = s.fields[n:n:cap(s.fields)]
+	}
+}
+
 type parser struct {
 	reader
 	header
+	slab    *Slab
 	text    string     // b, for what stays
 	current crdt.Event // of the last plain cell
 	plain   bool       // there was one
 	uniform bool       // so far
 
-	field   int          // index of the cell that is being read
-	path    crdt.PathKey // its path, before that the one of the cell before
-	paths   strings.Builder
-	entries []crdt.Entry // room for the live entries of cells to come
-	used    uint64       // which of the first 64 replicas of the table were named
-	others  []bool       // and which of them all, if there are more than 64
+	field  int          // index of the cell that is being read
+	path   crdt.PathKey // its path, before that the one of the cell before
+	paths  strings.Builder
+	used   uint64 // which of the first 64 replicas of the table were named
+	others []bool // and which of them all, if there are more than 64
 }
 
 func (p *parser) parse() ([]crdt.Field, error) {
@@ -44,13 +93,14 @@ func (p *parser) parse() ([]crdt.Field, error) {
 		return nil, err
 	}
 	p.header = h
-	p.text = string(p.b)
+	p.text = p.slab.textOf(p.b)
 	p.current, p.uniform = h.base, true
 	if h.replicas() > 64 {
 		p.others = make([]bool, h.replicas())
 	}
 	// The number of cells is trusted only as far as the bytes make it likely; the slice grows beyond that.
-	fields := make([]crdt.Field, 0, min(h.cells, p.left()/8+8))
+	fields := p.slab.fieldsFor(min(h.cells, p.left()/8+8))
+	room := cap(fields)
 	for p.field = 0; p.field < h.cells; p.field++ {
 		fields = append(fields, crdt.Field{})
 		f := &fields[p.field]
@@ -58,6 +108,9 @@ func (p *parser) parse() ([]crdt.Field, error) {
 			return nil, err
 		}
 		f.Path = p.path
+	}
+	if len(fields) <= room {
+		p.slab.takeFields(len(fields))
 	}
 	return fields, p.checkWhole(fields)
 }
@@ -152,11 +205,12 @@ func (p *parser) parseValue(k crdt.Kind, ev crdt.Event, e *crdt.Entry) error {
 
 // room returns space for n entries. Cells share allocations; none can grow into that of another.
 func (p *parser) room(n int) []crdt.Entry {
-	if len(p.entries) < n {
-		p.entries = make([]crdt.Entry, max(n, min(p.cells-p.field, p.left()/8+8)))
+	s := p.slab
+	if len(s.entries) < n {
+		s.entries = make([]crdt.Entry, max(n, min(p.cells-p.field, p.left()/8+8), min(s.cells, slabCells)))
 	}
-	entries := p.entries[:n:n]
-	p.entries = p.entries[n:]
+	entries := s.entries[:n:n]
+	s.entries = s.entries[n:]
 	return entries
 }
 

@@ -63,8 +63,11 @@ func (s *Store) fitsOneTxn(b *store.Batch) bool {
 func (s *Store) writeTxn(ts uint64, b *store.Batch) error {
 	txn := s.db.NewTransactionAt(ts, true)
 	onlyDeletes := true
+	keys := make([]byte, 0, b.KeyBytes()+b.Len()) // Badger keeps them until the commit is over
 	for key, op := range b.All() {
-		if err := put(txn, engineKey([]byte(key)), op); err != nil {
+		start := len(keys)
+		keys = append(append(keys, engineKeys), key...)
+		if err := put(txn, keys[start:len(keys):len(keys)], op); err != nil {
 			txn.Discard()
 			return err
 		}

@@ -87,9 +87,11 @@ func logPrefix(space uint32, r crdt.ReplicaID, t hlc.Time) []byte {
 const logFixed = 5 + 16 + 2 // bytes of a log key beside the document key and the path
 
 func (p logPosition) pack(space uint32) []byte {
-	k := make([]byte, 5, logFixed+len(p.key)+len(p.start))
-	k[0] = kindLog
-	binary.BigEndian.PutUint32(k[1:], space)
+	return p.append(make([]byte, 0, logFixed+len(p.key)+len(p.start)), space)
+}
+
+func (p logPosition) append(k []byte, space uint32) []byte {
+	k = binary.BigEndian.AppendUint32(append(k, kindLog), space)
 	k = binary.BigEndian.AppendUint64(k, uint64(p.dot.Replica))
 	k = binary.BigEndian.AppendUint64(k, uint64(p.dot.Time))
 	k = append(k, p.key...)

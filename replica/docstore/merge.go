@@ -72,8 +72,9 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 	s.markSeen()
 	outcomes := make([]*outcome, 0, len(d.Documents))
 	left := s.mergeRoom()
+	var fresh newcomers
 	for i := range d.Documents {
-		o, n, err := s.mergeDocument(r, d.Documents[i], in.fields[i], in.young[i], left)
+		o, n, err := s.mergeDocument(r, d.Documents[i], in.fields[i], in.young[i], left, fresh.next(len(d.Documents)-i))
 		if err != nil {
 			return m, err
 		}
@@ -118,13 +119,15 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 	in := incoming{fields: make([][]crdt.Field, len(d.Documents)), young: make([]bool, len(d.Documents))}
 	m.Max = max(d.To, d.Horizon.Max())
 	var dots []crdt.Dot
-	cells := 0
+	cells, bytes := 0, 0
 	for _, doc := range d.Documents {
+		bytes += len(doc.Cells)
 		if cells += codec.Count(doc.Cells); cells > crdt.MaxDeltaFields {
 			return in, fmt.Errorf("%w: %w", ErrMalformed,
 				&crdt.LimitError{What: "delta", Size: cells, Limit: crdt.MaxDeltaFields, Unit: "fields"})
 		}
 	}
+	slab := codec.NewSlab(cells, bytes)
 	for i, doc := range d.Documents {
 		if err := crdt.CheckKey(doc.Key); err != nil {
 			return in, fmt.Errorf("%w: %w", ErrMalformed, err)
@@ -132,7 +135,7 @@ func (s *Space) examine(d *crdt.Delta, self crdt.ReplicaID, check func(hlc.Time)
 		if i > 0 && doc.Key <= d.Documents[i-1].Key {
 			return in, fmt.Errorf("%w: document %q is out of order", ErrMalformed, doc.Key)
 		}
-		fields, err := codec.ParseCells(doc.Cells)
+		fields, err := slab.ParseCells(doc.Cells)
 		if err == nil && len(fields) == 0 {
 			err = errNoCells
 		}
@@ -177,14 +180,23 @@ func (s *Space) isForeign(self crdt.ReplicaID, vv crdt.VersionVector) bool {
 
 // mergeDocument merges the fields of one document, or the first of them: as many as there is room for, but one that changes
 // at least. It returns how many.
-func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field, young bool, left room) (*outcome, int, error) {
-	d, err := s.open(r, in.Key)
+func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field, young bool, left room, fresh *newcomer) (*outcome, int, error) {
+	key := s.memory.documentKey(s.number, in.Key)
+	value, found, err := r.Get(key)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, fmt.Errorf("read document %q: %w", in.Key, err)
 	}
-	if !d.found && young && !s.isMarked(in.Key) && len(in.Cells) <= maxInlineBytes {
-		o, err := d.adopt(in, fields)
+	var d *openDoc
+	switch {
+	case found:
+		if d, err = s.openRecord(r, in.Key, key, value); err != nil {
+			return nil, 0, err
+		}
+	case young && !s.isMarked(in.Key) && len(in.Cells) <= maxInlineBytes:
+		o, err := s.adopt(fresh, in, fields)
 		return o, len(fields), err
+	default:
+		d = s.newDocument(r, in.Key)
 	}
 	return d.mergeFields(fields, left, d.mergeField)
 }
@@ -215,14 +227,39 @@ func (d *openDoc) mergeFields(fields []crdt.Field, left room, merge func(crdt.Fi
 	return o, len(fields), err
 }
 
+// newcomer is the memory for a document that is new here.
+type newcomer struct {
+	doc     openDoc
+	outcome outcome
+	parts   [1]part
+	writes  [2]write // of the log and, now and then, of the conflicts
+}
+
+// newcomers gives out memory for those of one delta.
+type newcomers []newcomer
+
+// next returns the next one, which is given again unless its document is used; there are at most left to come.
+func (n *newcomers) next(left int) *newcomer {
+	if len(*n) > 0 && (*n)[0].doc.key != "" {
+		*n = (*n)[1:]
+	}
+	if len(*n) == 0 {
+		*n = make([]newcomer, min(left, 64))
+	}
+	return &(*n)[0]
+}
+
 // adopt takes a document that is new here as it came: merged into nothing, cells stay what they are, and
 // their packed form is canonical.
-func (d *openDoc) adopt(in crdt.DocumentDelta, fields []crdt.Field) (*outcome, error) {
-	o := &outcome{doc: d, changed: fields, cells: in.Cells, record: record{cells: in.Cells}}
+func (s *Space) adopt(n *newcomer, in crdt.DocumentDelta, fields []crdt.Field) (*outcome, error) {
+	n.parts[0].loaded = true
+	n.doc = openDoc{space: s, key: in.Key, parts: n.parts[:]}
+	n.outcome = outcome{doc: &n.doc, changed: fields, cells: in.Cells, record: record{cells: in.Cells}, batch: n.writes[:0]}
+	o := &n.outcome
 	for _, f := range fields {
 		o.live += liveness(f.Cell)
 		for _, e := range f.Cell.Live {
-			o.digest.Add(d.key, f.Path, e)
+			o.digest.Add(in.Key, f.Path, e)
 		}
 	}
 	if n := crdt.CountConflicts(fields); n > 0 {

@@ -42,15 +42,19 @@ type openDoc struct {
 
 // open reads a document's record; one that is not there is open and empty.
 func (s *Space) open(r Reader, key string) (*openDoc, error) {
-	k := documentKey(s.number, key)
+	k := s.memory.documentKey(s.number, key)
 	value, ok, err := r.Get(k)
 	if err != nil {
 		return nil, fmt.Errorf("read document %q: %w", key, err)
 	}
 	if !ok {
-		return &openDoc{space: s, from: r, key: key, parts: []part{{loaded: true}}, doc: crdt.NewDocument(nil)}, nil
+		return s.newDocument(r, key), nil
 	}
 	return s.openRecord(r, key, k, value)
+}
+
+func (s *Space) newDocument(r Reader, key string) *openDoc {
+	return &openDoc{space: s, from: r, key: key, parts: []part{{loaded: true}}, doc: crdt.NewDocument(nil)}
 }
 
 // openRecord opens a document whose record was read already.

@@ -45,8 +45,10 @@ type record struct {
 	cells   []byte // inline
 }
 
-func (r record) pack(key []byte) []byte {
-	b := make([]byte, 4, 4+1+binary.MaxVarintLen64*2+len(r.cells))
+func (r record) pack(key []byte) []byte { return r.packIn(new(arena), key) }
+
+func (r record) packIn(a *arena, key []byte) []byte {
+	b := a.room(4 + 1 + binary.MaxVarintLen64*2 + 1 + len(r.cells))[:4]
 	if r.chunked {
 		b = append(b, recordChunked)
 		b = binary.AppendUvarint(b, r.arrival)

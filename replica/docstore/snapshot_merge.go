@@ -106,6 +106,7 @@ type walk struct {
 	fields [][]crdt.Field
 	left   room
 	merged *MergedPiece
+	fresh  newcomer // the last document that was new here
 }
 
 // run merges until the piece is through or the step has done enough, and moves the position.
@@ -185,9 +186,10 @@ func (w *walk) keys(start string) ([]string, error) {
 // document merges one document in the range of the piece, or a first part of it. It reports whether it is whole.
 func (w *walk) document(key string, in crdt.DocumentDelta, fields []crdt.Field) (whole bool, err error) {
 	s, mark := w.space, w.space.rejoin.mark
-	d, err := s.open(w.over, key)
+	name := s.memory.documentKey(s.number, key)
+	value, found, err := w.over.Get(name)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("read document %q: %w", key, err)
 	}
 	r := pathRange{}
 	if key == mark.Position.Key {
@@ -197,11 +199,17 @@ func (w *walk) document(key string, in crdt.DocumentDelta, fields []crdt.Field) 
 		r.to, r.bounded = w.piece.Upper.Path, true
 	}
 	var o *outcome
-	if !d.found && r == (pathRange{}) && len(in.Cells) > 0 && len(in.Cells) <= maxInlineBytes && !s.hasSeen(fields) {
-		o, err = d.adopt(in, fields)
+	if !found && r == (pathRange{}) && len(in.Cells) > 0 && len(in.Cells) <= maxInlineBytes && !s.hasSeen(fields) {
+		o, err = s.adopt(&w.fresh, in, fields)
 		whole = true
 	} else {
-		whole, err = d.cut(&r)
+		d := s.newDocument(w.over, key)
+		if found {
+			d, err = s.openRecord(w.over, key, name, value)
+		}
+		if err == nil {
+			whole, err = d.cut(&r)
+		}
 		if err == nil {
 			d.mergeComplete(r, fields, w.piece)
 			o, err = d.finish()

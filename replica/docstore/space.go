@@ -41,6 +41,9 @@ type Space struct {
 	renamings    Renamings
 
 	mergeLimit room // zero: what suits the store
+
+	memory arena      // for keys and values
+	dots   []crdt.Dot // room for those of a record
 }
 
 // Load reads the state of the space with the given number; one that was never written is empty.

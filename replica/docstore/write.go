@@ -198,12 +198,15 @@ func (o *outcome) writeLog(start crdt.PathKey, before []crdt.Dot, cells []byte) 
 	var now []crdt.Dot
 	if len(cells) > 0 {
 		var err error
-		if now, err = codec.AppendDots(nil, cells); err != nil {
+		if now, err = codec.AppendDots(o.doc.space.dots[:0], cells); err != nil {
 			return err
 		}
+		o.doc.space.dots = now
 	}
 	d := o.doc
-	at := func(dot crdt.Dot) []byte { return logPosition{dot, d.key, start}.pack(d.space.number) }
+	at := func(dot crdt.Dot) []byte {
+		return d.space.memory.logKey(d.space.number, logPosition{dot, d.key, start})
+	}
 	for len(before) > 0 || len(now) > 0 {
 		var order int
 		switch {
@@ -244,14 +247,14 @@ func (o *outcome) apply(b *store.Batch) {
 	s.digest.AddDigest(o.digest)
 	s.documents += liveDocuments(o.live) - liveDocuments(d.live)
 	o.contest.add(s)
-	key := documentKey(s.number, d.key)
+	key := s.memory.documentKey(s.number, d.key)
 	if o.silent && !o.gone {
 		o.record.arrival = d.arrival
-		b.Put(key, o.record.pack(key))
+		b.Put(key, o.record.packIn(&s.memory, key))
 		return
 	}
 	if d.found {
-		b.Delete(feedKey(s.number, d.arrival))
+		b.Delete(s.memory.feedKey(s.number, d.arrival))
 	}
 	if o.gone {
 		s.vanish(d)
@@ -260,8 +263,8 @@ func (o *outcome) apply(b *store.Batch) {
 	}
 	s.arrival++
 	o.record.arrival = s.arrival
-	b.Put(key, o.record.pack(key))
-	b.Put(feedKey(s.number, s.arrival), []byte(d.key))
+	b.Put(key, o.record.packIn(&s.memory, key))
+	b.Put(s.memory.feedKey(s.number, s.arrival), append(s.memory.room(len(d.key)), d.key...))
 }
 
 func liveDocuments(liveFields int64) int64 { return min(liveFields, 1) }

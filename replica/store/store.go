@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 )
 
 // Limits of one batch. Every Store commits a batch within them as one atomic step.
@@ -78,7 +79,12 @@ type Batch struct {
 	index map[string]int
 	ops   []op
 	bytes int
+	keys  int             // bytes of the keys alone
+	names strings.Builder // the keys of the last ops, one after the other
 }
+
+// nameBytes is how much room for keys is made at once, if not more is there already.
+const nameBytes = 32 << 10
 
 type op struct {
 	key    string
@@ -102,10 +108,23 @@ func (b *Batch) set(key, value []byte, del bool) {
 	if b.index == nil {
 		b.index = make(map[string]int)
 	}
-	o := op{key: string(key), value: value, delete: del}
+	o := op{key: b.name(key), value: value, delete: del}
 	b.index[o.key] = len(b.ops)
 	b.ops = append(b.ops, o)
 	b.bytes += len(key) + len(value)
+	b.keys += len(key)
+}
+
+// name copies a key. Many keys share the memory of one string.
+func (b *Batch) name(key []byte) string {
+	if b.names.Cap()-b.names.Len() < len(key) {
+		room := max(len(key), min(nameBytes, b.names.Cap()*2), 64)
+		b.names = strings.Builder{}
+		b.names.Grow(room)
+	}
+	start := b.names.Len()
+	b.names.Write(key)
+	return b.names.String()[start:]
 }
 
 // Get returns what the batch would set key to. known is false if the batch says nothing of key; ok is
@@ -140,6 +159,9 @@ func (b *Batch) Len() int { return len(b.ops) }
 
 // Bytes returns the size of all keys and values.
 func (b *Batch) Bytes() int { return b.bytes }
+
+// KeyBytes returns the size of all keys.
+func (b *Batch) KeyBytes() int { return b.keys }
 
 // Check reports whether the batch is within the limits that every Store takes. Every Commit calls it first.
 // Cost: linear in the number of keys.
