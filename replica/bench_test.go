@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/anabranch-db/anabranch/crdt"
+	"github.com/anabranch-db/anabranch/net/memnet"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
@@ -29,27 +30,101 @@ func mustUpdate(b *testing.B, s *replica.Space, fn func(tx *replica.Tx) error) {
 	}
 }
 
-// The cost of setting one field must follow the change, not the size of the document.
+// fieldCounts are of the documents of which one field is set, read and synced. That must follow the change, not the size of the document.
+var fieldCounts = []int{10, 100, 10_000, 100_000}
+
+func fieldPath(i int) crdt.Path { return crdt.Path{fmt.Sprintf("field%06d", i)} }
+
+// fillFields makes a document of so many fields.
+func fillFields(b *testing.B, s *replica.Space, fields int) {
+	b.Helper()
+	for i := 0; i < fields; i += 10_000 {
+		mustUpdate(b, s, func(tx *replica.Tx) error {
+			for k := i; k < min(fields, i+10_000); k++ {
+				if err := tx.Doc("doc").Set(fieldPath(k), k); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+}
+
 func BenchmarkSetOneFieldOf(b *testing.B) {
-	for _, fields := range []int{10, 100, 10_000, 100_000} {
+	for _, fields := range fieldCounts {
 		b.Run(fmt.Sprint(fields), func(b *testing.B) {
 			s := benchSpace(b, replica.Config{Dir: b.TempDir(), Sync: replica.SyncNever})
-			for i := 0; i < fields; i += 10_000 {
-				mustUpdate(b, s, func(tx *replica.Tx) error {
-					for k := i; k < min(fields, i+10_000); k++ {
-						tx.Doc("doc").Set(crdt.Path{fmt.Sprintf("field%06d", k)}, k)
-					}
-					return nil
-				})
-			}
+			fillFields(b, s, fields)
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
-				mustUpdate(b, s, func(tx *replica.Tx) error {
-					return tx.Doc("doc").Set(crdt.Path{fmt.Sprintf("field%06d", i*7919%fields)}, i)
-				})
+				mustUpdate(b, s, func(tx *replica.Tx) error { return tx.Doc("doc").Set(fieldPath(i*7919%fields), i) })
 			}
 		})
+	}
+}
+
+func BenchmarkReadOneFieldOf(b *testing.B) {
+	for _, fields := range fieldCounts {
+		b.Run(fmt.Sprint(fields), func(b *testing.B) {
+			s := benchSpace(b, replica.Config{Dir: b.TempDir(), Sync: replica.SyncNever})
+			fillFields(b, s, fields)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				if _, err := s.GetPath(b.Context(), "doc", fieldPath(i*7919%fields)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// From the call that sets one field until another replica has it, as the first one knows.
+func BenchmarkSyncOneFieldOf(b *testing.B) {
+	for _, fields := range fieldCounts {
+		b.Run(fmt.Sprint(fields), func(b *testing.B) {
+			network := memnet.New(1)
+			peer := []replica.Peer{{ID: memnet.ID("a"), Addr: "mem:a"}}
+			s := benchSpace(b, replica.Config{Dir: b.TempDir(), Sync: replica.SyncNever, Transport: network.Node("a")})
+			benchSpace(b, replica.Config{Dir: b.TempDir(), Sync: replica.SyncNever, Transport: network.Node("b"), Peers: peer})
+			fillFields(b, s, fields)
+			set := func(i int) {
+				receipt, err := s.Update(b.Context(), func(tx *replica.Tx) error { return tx.Doc("doc").Set(fieldPath(i*7919%fields), -i) })
+				if err == nil {
+					err = s.WaitSynced(b.Context(), receipt, 1)
+				}
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			set(1) // both are level now
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				set(i + 2)
+			}
+		})
+	}
+}
+
+// Reading a document whole, a few kilobytes at a time; allocated is what that takes in all.
+func BenchmarkStreamLeaves(b *testing.B) {
+	s := benchSpace(b, replica.Config{Dir: b.TempDir(), Sync: replica.SyncNever})
+	const fields = 100_000
+	fillFields(b, s, fields)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range b.N {
+		n := 0
+		for _, err := range s.Leaves(b.Context(), "doc") {
+			if n++; err != nil {
+				b.Fatal(err)
+			}
+		}
+		if n != fields {
+			b.Fatalf("%d leaves, want %d", n, fields)
+		}
 	}
 }
 

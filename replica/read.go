@@ -43,6 +43,65 @@ func (s *Space) Get(ctx context.Context, key string) (*Document, error) {
 	return doc, err
 }
 
+// GetPath returns what shows at a path of a document, as crdt.Document.Get does: the value there, or a map of the fields below. The error is
+// ErrNotFound if there is nothing. Cost: it follows what is there, and not the size of the document.
+func (s *Space) GetPath(ctx context.Context, key string, path crdt.Path) (any, error) {
+	if err := crdt.CheckKey(key); err != nil {
+		return nil, err
+	}
+	p, err := path.Pack()
+	if err != nil {
+		return nil, err
+	}
+	var value any
+	found := false
+	err = s.view(ctx, func(snap store.Snapshot) error {
+		d, ok, err := docstore.ReadPart(snap, s.number, key, p)
+		if err == nil && ok {
+			value, found = d.Document.Get(path)
+		}
+		return err
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: %s of %q in space %q", ErrNotFound, path, key, s.name)
+	}
+	return value, err
+}
+
+// Leaves yields what shows of a document, each path that has a value and that value, in the order of the paths, from one consistent snapshot.
+// A large document is read while the loop goes on, a few kilobytes at a time; crdt.StreamLeaves says what has to be in memory. The error is
+// ErrNotFound if the document does not exist. While the loop goes on the store keeps what it deletes: do not linger.
+func (s *Space) Leaves(ctx context.Context, key string) iter.Seq2[crdt.Leaf, error] {
+	return func(yield func(crdt.Leaf, error) bool) {
+		err := crdt.CheckKey(key)
+		if err == nil {
+			err = s.view(ctx, func(snap store.Snapshot) error { return s.leaves(ctx, snap, key, yield) })
+		}
+		if err != nil {
+			yield(crdt.Leaf{}, err)
+		}
+	}
+}
+
+func (s *Space) leaves(ctx context.Context, snap store.Snapshot, key string, yield func(crdt.Leaf, error) bool) error {
+	n := 0
+	for l, err := range docstore.Leaves(snap, s.number, key) {
+		if n++; n%1024 == 0 && err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if !yield(l, nil) {
+			return nil
+		}
+	}
+	if n == 0 {
+		return fmt.Errorf("%w: %q in space %q", ErrNotFound, key, s.name)
+	}
+	return nil
+}
+
 func (s *Space) view(ctx context.Context, read func(store.Snapshot) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

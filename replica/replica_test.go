@@ -570,3 +570,47 @@ func TestDocumentInTransactionIsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestReadingAPartOfADocument(t *testing.T) {
+	s := space(t, open(t, replica.Config{}))
+	update(t, s, func(tx *replica.Tx) {
+		for _, p := range []crdt.Path{{"a", "x"}, {"a", "y"}, {"b"}} {
+			if err := tx.Doc("d").Set(p, p.String()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	for want, p := range map[string]crdt.Path{"/a/x": {"a", "x"}, "map[x:/a/x y:/a/y]": {"a"}, "map[a:map[x:/a/x y:/a/y] b:/b]": {}} {
+		if got, err := s.GetPath(t.Context(), "d", p); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("at %s: %v, %v, want %s", p, got, err, want)
+		}
+	}
+	var leaves []string
+	for l, err := range s.Leaves(t.Context(), "d") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves = append(leaves, fmt.Sprint(l.Value.Any()))
+	}
+	if got := strings.Join(leaves, " "); got != "/a/x /a/y /b" {
+		t.Errorf("leaves %s", got)
+	}
+	for range s.Leaves(t.Context(), "d") {
+		break
+	}
+	_, noPath := s.GetPath(t.Context(), "d", crdt.Path{"c"})
+	_, noDocument := s.GetPath(t.Context(), "e", crdt.Path{"c"})
+	_, noKey := s.GetPath(t.Context(), "", crdt.Path{"c"})
+	if !errors.Is(noPath, replica.ErrNotFound) || !errors.Is(noDocument, replica.ErrNotFound) || noKey == nil {
+		t.Errorf("no such path: %v, document: %v, key: %v", noPath, noDocument, noKey)
+	}
+	n := 0
+	for _, err := range s.Leaves(t.Context(), "e") {
+		if n++; !errors.Is(err, replica.ErrNotFound) {
+			t.Errorf("no such document: %v", err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("no such document: said %d times", n)
+	}
+}

@@ -83,6 +83,16 @@ func Laws() []Law {
 				return nil
 			})
 		}},
+		{"a document that is streamed shows the same", func(src Source) error {
+			return forReplicas(src, Config{}, func(_ *History, a, b *Replica) error {
+				for _, r := range []*Replica{a, b} {
+					if err := checkStream(r.Document()); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}},
 		{"replacing makes shown what is wanted", checkReplace},
 		{"settling keeps what shows and leaves no conflict", checkSettle},
 		{"the number of conflicts follows the changes", checkConflictChange},
@@ -181,6 +191,30 @@ func checkReplace(src Source) error {
 				return fmt.Errorf("%q changed although it already showed %v\n%s", c.Path, v.Any(), h.Log())
 			}
 		}
+	}
+	return nil
+}
+
+func checkStream(d *crdt.Document) error {
+	var whole, streamed []crdt.Leaf
+	for p, v := range d.Leaves() {
+		whole = append(whole, crdt.Leaf{Path: p, Value: v})
+	}
+	fields := func(yield func(crdt.Field, error) bool) {
+		for f := range d.Fields() {
+			if !yield(f, nil) {
+				return
+			}
+		}
+	}
+	for l, err := range crdt.StreamLeaves(fields) {
+		if err != nil {
+			return err
+		}
+		streamed = append(streamed, l)
+	}
+	if !slices.Equal(whole, streamed) {
+		return fmt.Errorf("whole it shows %s, streamed %s", tell(whole), tell(streamed))
 	}
 	return nil
 }

@@ -104,20 +104,32 @@ func (d *openDoc) load(i int) error {
 	if p.loaded {
 		return nil
 	}
+	fields, read, err := d.readPart(i)
+	if err != nil {
+		return err
+	}
+	d.doc.Include(fields)
+	*p = read
+	return nil
+}
+
+// readPart reads a chunk: its fields, and what is known of the part once it is loaded.
+func (d *openDoc) readPart(i int) ([]crdt.Field, part, error) {
+	p := part{start: d.parts[i].start, loaded: true}
 	cells, segments, err := readChunk(d.from, chunkKey(d.space.number, d.key, p.start))
 	if err != nil {
-		return fmt.Errorf("read document %q: %w", d.key, err)
+		return nil, p, fmt.Errorf("read document %q: %w", d.key, err)
 	}
-	fields, dots, err := parseChunk(cells)
+	var fields []crdt.Field
+	fields, p.dots, err = parseChunk(cells)
 	if err == nil {
 		err = d.checkPart(i, fields)
 	}
 	if err != nil {
-		return fmt.Errorf("read document %q: chunk at %s: %w", d.key, p.start, err)
+		return nil, p, fmt.Errorf("read document %q: chunk at %s: %w", d.key, p.start, err)
 	}
-	d.doc.Include(fields)
-	p.loaded, p.dots, p.segments, p.bytes = true, dots, segments, len(cells)
-	return nil
+	p.segments, p.bytes = segments, len(cells)
+	return fields, p, nil
 }
 
 func (d *openDoc) checkPart(i int, fields []crdt.Field) error {
@@ -184,6 +196,14 @@ func (d *openDoc) loadRivals(p crdt.PathKey) error {
 		}
 	}
 	return nil
+}
+
+// loadView loads all that decides what shows at p and below.
+func (d *openDoc) loadView(p crdt.PathKey) error {
+	if err := d.loadAround(p); err != nil {
+		return err
+	}
+	return d.loadRivals(p)
 }
 
 func (d *openDoc) loadAll() error { return d.loadSubtree("") }

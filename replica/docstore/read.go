@@ -35,6 +35,53 @@ func (d *openDoc) whole() (Stored, bool, error) {
 	return Stored{d.key, d.arrival, d.doc}, true, nil
 }
 
+// ReadPart returns of a document what decides what shows at p and below: at least the cells there, and those above. ok is false if nothing is stored
+// under the key. Cost: it follows what lies at p and below, and not the size of the document, unless a value was written concurrently with
+// a map that holds p.
+func ReadPart(r Reader, space uint32, key string, p crdt.PathKey) (doc Stored, ok bool, err error) {
+	d, err := (&Space{number: space}).open(r, key)
+	if err == nil && d.found {
+		err = d.loadView(p)
+	}
+	if err != nil || !d.found {
+		return Stored{}, false, err
+	}
+	return Stored{d.key, d.arrival, d.doc}, true, nil
+}
+
+// Leaves yields what shows of a document, in the order of the paths, and nothing if nothing is stored under the key. The chunks of a large one are
+// read as the loop comes to them: see crdt.StreamLeaves.
+func Leaves(r Reader, space uint32, key string) iter.Seq2[crdt.Leaf, error] {
+	return crdt.StreamLeaves(func(yield func(crdt.Field, error) bool) {
+		d, err := (&Space{number: space}).open(r, key)
+		if err != nil {
+			yield(crdt.Field{}, err)
+			return
+		}
+		for i := range d.parts {
+			var fields iter.Seq[crdt.Field]
+			if fields, err = d.streamPart(i); err != nil {
+				yield(crdt.Field{}, err)
+				return
+			}
+			for f := range fields {
+				if !yield(f, nil) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// streamPart reads one part of a document, and does not keep it.
+func (d *openDoc) streamPart(i int) (iter.Seq[crdt.Field], error) {
+	if d.parts[i].loaded {
+		return d.doc.Fields(), nil
+	}
+	fields, _, err := d.readPart(i)
+	return slices.Values(fields), err
+}
+
 // Exists reports whether the document has a live entry. Cost: one read, however large the document is.
 func Exists(r Reader, space uint32, key string) (bool, error) {
 	d, err := (&Space{number: space}).open(r, key)

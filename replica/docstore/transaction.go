@@ -143,10 +143,7 @@ func (t *Transaction) Settle(key string, p crdt.PathKey, rule crdt.Rule, limit i
 func (t *Transaction) View(key string, p crdt.PathKey) (*crdt.Document, error) {
 	d, err := t.open(key)
 	if err == nil {
-		err = d.loadAround(p)
-	}
-	if err == nil {
-		err = d.loadRivals(p)
+		err = d.loadView(p)
 	}
 	if err != nil {
 		return nil, err
