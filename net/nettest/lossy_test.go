@@ -2,6 +2,7 @@ package nettest
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -104,6 +105,33 @@ func TestLossyPacketConnDropsWhatIsUnderWayAtClose(t *testing.T) {
 		time.Sleep(time.Hour)
 		if len(s.packets) != 0 {
 			t.Errorf("%d packets went out after Close", len(s.packets))
+		}
+	})
+}
+
+// A link of 80 kbit/s passes a packet of 100 bytes, headers included, in 10 ms, and keeps those of 50 ms waiting.
+func TestLossyPacketConnHasABandwidth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{start: time.Now()}
+		c := NewLossyPacketConn(s, 1, Loss{BitsPerSecond: 80_000, Queue: 50 * time.Millisecond, MinDelay: time.Second, MaxDelay: time.Second})
+		for range 10 {
+			_, _ = c.WriteTo(make([]byte, 100-headerBytes), nil)
+		}
+		time.Sleep(100 * time.Millisecond)
+		_, _ = c.WriteTo(make([]byte, 100-headerBytes), nil)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		c.Close()
+		var after []time.Duration
+		for _, p := range s.packets {
+			after = append(after, p.after)
+		}
+		const ms = time.Millisecond
+		if want := []time.Duration{1010 * ms, 1020 * ms, 1030 * ms, 1040 * ms, 1050 * ms, 1060 * ms, 1110 * ms}; !slices.Equal(after, want) {
+			t.Errorf("they pass after %v, want %v", after, want)
+		}
+		if got := c.Counts(); got.Dropped != 4 || got.Bytes != 1100 {
+			t.Errorf("%+v", got)
 		}
 	})
 }
