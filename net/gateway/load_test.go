@@ -39,6 +39,9 @@ type crowd struct {
 	Idle    int // follow what does not change
 	Active  int // follow what does
 	Changes int // that each active one waits for
+	Peers   int // replicas, each connected with the node alone; they count as active ones
+	Slow    int // of the peers, that take one kilobyte a second, and are not waited for
+	Node    replica.Peer
 }
 
 // crowdReport is what the active ones saw: how long after its write began a change was there.
@@ -46,6 +49,7 @@ type crowdReport struct {
 	Count         int
 	P50, P99, Max time.Duration
 	spent         time.Duration // by the node's process, of processor time
+	whole         time.Duration // from the first write until all had all
 }
 
 func (c crowd) run() error {
@@ -60,13 +64,19 @@ func (c crowd) run() error {
 		default:
 		}
 	}
-	for i := range c.Idle + c.Active {
-		active := i >= c.Idle
+	for i := range c.Idle + c.Active + c.Peers {
 		connected.Add(1)
 		finished.Add(1)
 		dialling <- struct{}{}
 		go func() {
-			took, err := c.follow(active, func() { <-dialling; connected.Done() })
+			there := func() { <-dialling; connected.Done() }
+			var took []time.Duration
+			var err error
+			if i < c.Idle+c.Active {
+				took, err = c.follow(i >= c.Idle, there)
+			} else {
+				took, err = c.replicate(i-c.Idle-c.Active < c.Slow, there)
+			}
 			if err != nil {
 				fail(fmt.Errorf("client %d: %w", i, err))
 			}
@@ -165,7 +175,12 @@ func runCrowd() (ran bool, err error) {
 // process takes.
 func load(tb testing.TB, c crowd, every time.Duration) (crowdReport, int64) {
 	tb.Helper()
-	n := newNode(tb, Config{Limits: Limits{Streams: 1 << 20, PerSecond: 1 << 20}}, replica.Config{})
+	rc := replica.Config{}
+	if c.Peers > 0 {
+		rc.Transport, rc.Sync = transportOf(tb), replica.SyncNever
+		c.Node = replica.Peer{ID: rc.Transport.Self(), Addr: rc.Transport.Addrs()[0]}
+	}
+	n := newNode(tb, Config{Limits: Limits{Streams: 1 << 20, PerSecond: 1 << 20}}, rc)
 	c.URL = n.server.URL
 	arg, err := json.Marshal(c)
 	if err != nil {
@@ -197,12 +212,15 @@ func load(tb testing.TB, c crowd, every time.Duration) (crowdReport, int64) {
 	if b, ok := tb.(*testing.B); ok {
 		b.ResetTimer()
 	}
+	began := time.Now()
 	for i := range c.Changes {
 		n.update(func(tx *replica.Tx) {
 			d := tx.Doc("live/" + fmt.Sprint(i))
 			d.Replace(map[string]any{"sent": fmt.Sprint(time.Now().UnixNano()), "title": "milk", "done": false, "last": i == c.Changes-1, "n": i})
 		})
-		<-time.After(every)
+		if every > 0 {
+			<-time.After(every)
+		}
 	}
 	var r crowdReport
 	text := line()
@@ -212,7 +230,7 @@ func load(tb testing.TB, c crowd, every time.Duration) (crowdReport, int64) {
 	if got := n.gateway.encoded.Load() - before; got != int64(c.Changes) {
 		tb.Errorf("%d changes were encoded %d times", c.Changes, got)
 	}
-	r.spent = processorTime() - spent
+	r.spent, r.whole = processorTime()-spent, time.Since(began)
 	tb.Logf("%d idle and %d active: %d MiB resident with all connected, %d MiB after %d changes", c.Idle, c.Active, idle>>20, resident(tb)>>20, c.Changes)
 	return r, resident(tb)
 }
