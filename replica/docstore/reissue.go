@@ -48,6 +48,9 @@ func (s *Space) Reissue(r store.Snapshot, b *store.Batch, holds []Hold, clock *h
 	for _, o := range outcomes {
 		o.apply(b)
 	}
+	for _, w := range work { // also those that damage has left without a cell, or it would never come to an end
+		b.Delete(s.memory.logKey(s.number, w.logPosition))
+	}
 	for former, present := range names.dots {
 		s.putRenamed(b, former, present)
 	}

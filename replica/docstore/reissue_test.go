@@ -84,6 +84,20 @@ func TestRebaseThatWasBrokenOffGoesOn(t *testing.T) {
 	}
 }
 
+// Damage may leave entries of the log that no document has a cell for. A rebase passes them.
+func TestRebaseEndsThoughTheLogNamesWhatIsNotThere(t *testing.T) {
+	a := newNode(t, 1)
+	a.own(1000, "d0", "0")
+	a.own(1001, "d1", "1")
+	b := new(store.Batch)
+	b.Put(logPosition{crdt.Dot{Replica: 1, Time: 1000}, "gone", ""}.pack(1), nil)
+	b.Put(logPosition{crdt.Dot{Replica: 1, Time: 1000}, "d1", ""}.pack(1), nil)
+	a.commit(b)
+	if !a.rebase(100, 10) {
+		t.Error("it does not come to an end")
+	}
+}
+
 // A rebase was broken off that had begun in two spaces, and in one of them the store has written since, with a clock that was still ahead,
 // under the ID that it went on as.
 func TestHoldsOfSeveralSpacesAreNamedTogether(t *testing.T) {

@@ -419,6 +419,7 @@ var errCrashed = errors.New("crashed on purpose")
 
 // reissue gives what a node holds sound times, in parts, and crashes now and then between two of them.
 func (s *simulation) reissue(n *node, holds [][]docstore.Hold, past hlc.Time) {
+	s.rebases++
 	for _, l := range s.links {
 		if l.nodes[0] == n || l.nodes[1] == n {
 			s.cut(l)

@@ -304,10 +304,10 @@ func (s *simulation) damage() {
 		b.Put(e.Key, e.Value)
 	default:
 		i := slices.IndexFunc(s.kept, func(k keptRecord) bool {
-			return k.replica == r && k.rebases == s.counts[Rebases] && !slices.ContainsFunc(records, func(e store.Entry) bool { return bytes.Equal(e.Key, k.Key) && bytes.Equal(e.Value, k.Value) })
+			return k.replica == r && k.rebases == s.rebases && !slices.ContainsFunc(records, func(e store.Entry) bool { return bytes.Equal(e.Key, k.Key) && bytes.Equal(e.Value, k.Value) })
 		})
 		if i < 0 {
-			s.kept = append(s.kept, keptRecord{r, e, s.counts[Rebases]})
+			s.kept = append(s.kept, keptRecord{r, e, s.rebases})
 			return
 		}
 		e = s.kept[i].Entry
@@ -329,7 +329,7 @@ func (s *simulation) damage() {
 type keptRecord struct {
 	replica *replica
 	store.Entry
-	rebases int64 // by then
+	rebases int // begun by then
 }
 
 // documentOf returns the document that a key of the store belongs to; false if it holds none of one. See docs/store-format.md.

@@ -43,6 +43,7 @@ type simulation struct {
 	cells    map[*protocol.RangeCells]cargo
 	hurt     []map[string]bool // by space: documents that were damaged, of which the oracle says nothing any more
 	kept     []keptRecord
+	rebases  int  // begun
 	isMended bool // everything was repaired, and nothing has been damaged since
 	client   *rand.Rand
 	clients  []*client

@@ -150,8 +150,9 @@ func (c *child) forget(ctx context.Context, what string) (at, error) {
 }
 
 const (
-	forgetPatience = 2 * time.Minute
-	storePause     = 20 * time.Second // in which the store would begin to give room back
+	forgetPatience = 15 * time.Minute       // at a million documents as many log entries have to go
+	forgetPoll     = 100 * time.Millisecond // asking counts what waits
+	storePause     = 20 * time.Second       // in which the store would begin to give room back
 )
 
 func (o *ours) forgotten(ctx context.Context) error {
@@ -175,7 +176,7 @@ func (o *ours) compacted(ctx context.Context) error {
 func poll(ctx context.Context, why string, done func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, forgetPatience)
 	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(forgetPoll)
 	defer tick.Stop()
 	for {
 		if ok, err := done(); ok || err != nil {
