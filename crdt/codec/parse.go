@@ -57,7 +57,7 @@ func (s *Slab) textOf(b []byte) string {
 	return s.text.String()[start:]
 }
 
-// fieldsFor returns an empty slice with room for n fields; take tells how many it came to have.
+// fieldsFor returns an empty slice with room for n fields; takeFields says how many it came to have.
 func (s *Slab) fieldsFor(n int) []crdt.Field {
 	if cap(s.fields) < n {
 		s.fields = make([]crdt.Field, 0, max(n, min(s.cells, slabCells)))

@@ -3,15 +3,22 @@ package docstore
 import "encoding/binary"
 
 // arena gives out memory for the keys and values of a batch. Many share one piece, which lives as long as one of them does: a commit.
-type arena struct{ free []byte }
+type arena struct {
+	free []byte
+	last int // the size of the last piece
+}
 
-// arenaBytes is the size of a piece.
-const arenaBytes = 16 << 10
+// Sizes of pieces. Each is twice the last one, so that who needs little takes little.
+const (
+	minArenaBytes = 128
+	maxArenaBytes = 16 << 10
+)
 
 // room returns an empty slice with room for n bytes.
 func (a *arena) room(n int) []byte {
 	if cap(a.free) < n {
-		a.free = make([]byte, 0, max(n, arenaBytes))
+		a.last = min(max(2*a.last, minArenaBytes), maxArenaBytes)
+		a.free = make([]byte, 0, max(n, a.last))
 	}
 	b := a.free[:0:n]
 	a.free = a.free[n:n:cap(a.free)]

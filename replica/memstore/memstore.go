@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
+	"strings"
 	"sync"
 
 	"github.com/tidwall/btree"
@@ -68,7 +69,7 @@ func (st state) copy() state {
 	return state{tree: st.tree.Copy(), bytes: st.bytes}
 }
 
-// apply changes the state by the batch. The values are copied, as the batch's memory is the caller's.
+// apply changes the state by the batch. Keys and values are copied, as the batch's memory is the caller's.
 func (st *state) apply(b *store.Batch) {
 	for key, op := range b.All() {
 		var old []byte
@@ -76,7 +77,7 @@ func (st *state) apply(b *store.Batch) {
 		if op.Delete {
 			old, had = st.tree.Delete(key)
 		} else {
-			old, had = st.tree.Set(key, bytes.Clone(op.Value))
+			old, had = st.tree.Set(strings.Clone(key), bytes.Clone(op.Value))
 			st.bytes += int64(len(key) + len(op.Value))
 		}
 		if had {

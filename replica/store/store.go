@@ -137,7 +137,8 @@ func (b *Batch) Get(key []byte) (value []byte, ok, known bool) {
 	return b.ops[i].value, !b.ops[i].delete, true
 }
 
-// All yields the operations in the order in which their keys were first named; value is nil and del true for a delete.
+// All yields the operations in the order in which their keys were first named; value is nil and del true for a delete. The keys share the
+// memory of the batch: who keeps one clones it.
 func (b *Batch) All() iter.Seq2[string, BatchOp] {
 	return func(yield func(string, BatchOp) bool) {
 		for i := range b.ops {
