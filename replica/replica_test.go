@@ -595,7 +595,10 @@ func TestReadingAPartOfADocument(t *testing.T) {
 	if got := strings.Join(leaves, " "); got != "/a/x /a/y /b" {
 		t.Errorf("leaves %s", got)
 	}
-	for range s.Leaves(t.Context(), "d") {
+	for _, err := range s.Leaves(t.Context(), "d") {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	_, noPath := s.GetPath(t.Context(), "d", crdt.Path{"c"})

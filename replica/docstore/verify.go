@@ -244,10 +244,10 @@ func (v *verifier) arrivalOf(key string) (uint64, error) {
 		return 0, err
 	}
 	rec, err := parseRecord(k, value)
-	if err != nil {
+	if errors.Is(err, ErrCorrupt) {
 		return 0, nil
 	}
-	return rec.arrival, nil
+	return rec.arrival, err
 }
 
 // displace gives documents new places in the feed whose own is that of another document. That comes of a record which a fault of the store
