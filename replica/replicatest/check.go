@@ -152,19 +152,21 @@ func (s *simulation) checkAckedBy(e *end) {
 }
 
 // onDisk reads the vv that the store would be opened with.
-func (s *simulation) onDisk(r *replica) crdt.VersionVector {
+func (s *simulation) onDisk(r *replica) crdt.VersionVector { return s.stored(r).VV() }
+
+// stored returns the state that is durable.
+func (s *simulation) stored(r *replica) *docstore.Space {
+	state := new(docstore.Space)
 	snap, err := r.node.store.Snapshot()
+	if err == nil {
+		defer snap.Close()
+		state, err = docstore.Load(snap, spaceNumber(r.space))
+	}
 	if err != nil {
 		s.failf("node %d: %v", r.node.index, err)
-		return crdt.VersionVector{}
+		return new(docstore.Space)
 	}
-	defer snap.Close()
-	state, err := docstore.Load(snap, spaceNumber(r.space))
-	if err != nil {
-		s.failf("node %d: %v", r.node.index, err)
-		return crdt.VersionVector{}
-	}
-	return state.VV()
+	return state
 }
 
 // verify recomputes what derives from the documents.

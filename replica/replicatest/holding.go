@@ -426,6 +426,7 @@ func (s *simulation) reissue(n *node, holds [][]docstore.Hold, past hlc.Time) {
 		}
 	}
 	next := docstore.NameHolds(holds, func() crdt.ReplicaID { return crdt.ReplicaID(1 + s.holding.Uint64N(1<<32-1)) })
+	s.tracef("node %d: re-issues what was written under %v", n.index, next)
 	var clock hlc.Clock
 	clock.Observe(past)
 	first := true

@@ -347,11 +347,11 @@ func documentOf(key []byte, space int) (string, bool) {
 	return "", false
 }
 
-// isRebasing reports whether a node has begun to re-issue writes, and not ended.
+// isRebasing reports whether a node has begun to re-issue writes, and not ended, as its store has it: one that is down may have been about to end.
 func (s *simulation) isRebasing() bool {
 	for _, n := range s.nodes {
 		for _, r := range n.replicas {
-			for _, own := range r.state.Owned() {
+			for _, own := range s.stored(r).Owned() {
 				if own.Next != 0 {
 					return true
 				}
