@@ -179,11 +179,27 @@ func (pkg *layoutPackage) qualifier(sel *ast.SelectorExpr) (p string, ok bool) {
 	}
 	switch use := pkg.info.Uses[x].(type) {
 	case nil:
-		return "?", true
+		return pkg.imported(x), true
 	case *types.PkgName:
 		return use.Imported().Path(), true
 	}
 	return "", false
+}
+
+// imported returns the path of the package that x names by an import of its file, for where the type checker does not get to: between the brackets
+// of a generic type of another package. It returns "?" if the name does not follow from a path.
+func (pkg *layoutPackage) imported(x *ast.Ident) string {
+	for _, f := range pkg.files {
+		if x.Pos() < f.syntax.FileStart || x.Pos() >= f.syntax.FileEnd {
+			continue
+		}
+		for p := range f.imports() {
+			if path.Base(p) == x.Name {
+				return p
+			}
+		}
+	}
+	return "?"
 }
 
 // imports returns the paths that f imports, each with its place.

@@ -45,7 +45,7 @@ type slowSocket struct {
 func (s *slowSocket) ReadFrom(b []byte) (int, net.Addr, error) {
 	n, addr, err := s.PacketConn.ReadFrom(b)
 	if s.slow.Load() {
-		time.Sleep(time.Duration(n) * time.Second >> 10)
+		<-time.After(time.Duration(n) * time.Second >> 10)
 	}
 	return n, addr, err
 }
@@ -73,7 +73,7 @@ func (c crowd) replicate(slow bool, connected func()) (took []time.Duration, err
 		return nil, err
 	}
 	for len(r.Peers()) == 0 {
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 	socket.slow.Store(slow)
 	connected()

@@ -69,7 +69,7 @@ func syncOver(b *testing.B, l nettest.Loss) {
 			b.Fatal(err)
 		}
 		took = append(took, time.Since(began))
-		time.Sleep(20 * time.Millisecond) // so that each one goes alone
+		<-time.After(20 * time.Millisecond) // so that each one goes alone
 	}
 	slices.Sort(took)
 	bytes := (wire.Counts().Bytes - sent) / writes
