@@ -41,19 +41,25 @@ func (p *player) say(m protocol.Message) {
 	}
 }
 
-// hear returns the next message of a kind.
+// next returns the next message.
+func (p *player) next() protocol.Message {
+	p.t.Helper()
+	frame, err := p.stream.ReadFrame()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	m, err := p.tr.Unmarshal(frame)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return m
+}
+
+// hear returns the next message of a kind, and skips others: it is not for two of which either may be the first.
 func hear[M protocol.Message](p *player) M {
 	p.t.Helper()
 	for {
-		frame, err := p.stream.ReadFrame()
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		m, err := p.tr.Unmarshal(frame)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		if m, ok := m.(M); ok {
+		if m, ok := p.next().(M); ok {
 			return m
 		}
 	}
