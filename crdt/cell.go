@@ -245,7 +245,6 @@ func MergeComplete(a Cell, seenA VersionVector, b Cell, seenB VersionVector) Cel
 			inB = a.Live[i].Dot.Compare(b.Live[j].Dot) >= 0
 		}
 		var e Entry
-		isDead, isNamed := false, false
 		if inA {
 			e = a.Live[i]
 			i++
@@ -254,16 +253,14 @@ func MergeComplete(a Cell, seenA VersionVector, b Cell, seenB VersionVector) Cel
 			e = b.Live[j]
 			j++
 		}
-		switch {
-		case inA && !inB:
-			isDead, isNamed = b.Dead(seenB, e.Dot), b.Dead(VersionVector{}, e.Dot)
-		case inB && !inA:
-			isDead, isNamed = a.Dead(seenA, e.Dot), a.Dead(VersionVector{}, e.Dot)
+		other, seen := b, seenB // who may know better, if only one has it
+		if !inA {
+			other, seen = a, seenA
 		}
 		switch {
-		case !isDead:
+		case inA && inB || !other.Dead(seen, e.Dot):
 			m.Live = append(m.Live, e)
-		case isNamed:
+		case other.Dead(VersionVector{}, e.Dot):
 			m.Observed.Advance(e.Dot)
 		default:
 			unnamed.Advance(e.Dot)

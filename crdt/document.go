@@ -280,36 +280,32 @@ func (d *Document) Forget(stable VersionVector) {
 // MergeField joins the cell b, which comes from a state that counts as never pruned, into the one at p,
 // which is pruned at stable. It reports whether that changed anything.
 func (d *Document) MergeField(stable VersionVector, p PathKey, b Cell) bool {
-	i, ok := d.search(p)
-	var own Cell
-	if ok {
-		own = d.fields[i].Cell
-	}
-	merged := Merge(own, stable, b, VersionVector{})
-	if isPruned(merged, own, stable) {
-		return false
-	}
-	d.touch(p).Cell = merged
-	return true
+	own := d.prunedAt(p, stable)
+	return d.replaceAt(p, own, Merge(own, stable, b, VersionVector{}))
 }
 
 // MergeComplete joins the cell b of another complete state into the one at p: seen and seenB are all that the two
 // states have seen, as in crdt.MergeComplete; the result is pruned at stable. It reports whether that changed anything.
 func (d *Document) MergeComplete(p PathKey, seen VersionVector, b Cell, seenB, stable VersionVector) bool {
-	own := d.Cell(p)
-	pruned := own
-	pruned.Prune(stable)
-	merged := MergeComplete(pruned, seen, b, seenB)
+	own := d.prunedAt(p, stable)
+	merged := MergeComplete(own, seen, b, seenB)
 	merged.Prune(stable)
-	if isPruned(merged, own, stable) {
+	return d.replaceAt(p, own, merged)
+}
+
+// prunedAt returns the cell at p, pruned at stable.
+func (d *Document) prunedAt(p PathKey, stable VersionVector) Cell {
+	c := d.Cell(p)
+	c.Prune(stable)
+	return c
+}
+
+// replaceAt puts what a merge has made of own, the pruned cell at p, in its place, and reports whether that is another. To write what is only pruned
+// is not the matter of a merge.
+func (d *Document) replaceAt(p PathKey, own, merged Cell) bool {
+	if merged.Equal(own) {
 		return false
 	}
 	d.touch(p).Cell = merged
 	return true
-}
-
-// isPruned reports whether a is what b is, pruned at stable. To write that is not the matter of a merge.
-func isPruned(a, b Cell, stable VersionVector) bool {
-	b.Prune(stable)
-	return a.Equal(b)
 }

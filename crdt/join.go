@@ -11,21 +11,15 @@ import (
 //
 // One dot may even have two contents there, after damage: then the greater (stamp, author, value) stays, so that both sides choose alike.
 func (d *Document) JoinField(stable VersionVector, p PathKey, b Cell) bool {
-	own := d.Cell(p)
-	pruned := own
-	pruned.Prune(stable)
-	merged := MergeComplete(pruned, VersionVector{}, b, VersionVector{})
+	own := d.prunedAt(p, stable)
+	merged := MergeComplete(own, VersionVector{}, b, VersionVector{})
 	for i, e := range merged.Live {
 		if o, ok := own.entry(e.Dot.Replica); ok && o.Dot == e.Dot && o != e && o.compareContent(e) > 0 {
 			merged.Live[i] = o
 		}
 	}
 	merged.Prune(stable)
-	if isPruned(merged, own, stable) {
-		return false
-	}
-	d.touch(p).Cell = merged
-	return true
+	return d.replaceAt(p, own, merged)
 }
 
 func (e Entry) compareContent(o Entry) int {

@@ -87,17 +87,3 @@ func report(b *testing.B, l nettest.Loss, what string, took time.Duration, bytes
 		b.ReportMetric(float64(bytes)/linkDocuments, "B/document")
 	}
 }
-
-func spaceOf(b *testing.B, r *replica.Replica) *replica.Space {
-	s, err := r.Space("notes")
-	if err != nil {
-		b.Fatal(err)
-	}
-	return s
-}
-
-func write(b *testing.B, s *replica.Space, fn func(tx *replica.Tx) error) {
-	if _, err := s.Update(b.Context(), fn); err != nil {
-		b.Fatal(err)
-	}
-}

@@ -65,10 +65,7 @@ func exchangeOver(t testing.TB, l nettest.Loss, documents int) (time.Duration, n
 	b, _ := openOver(t, 2, l)
 	var spaces []*replica.Space
 	for i, r := range []*replica.Replica{a, b} {
-		s, err := r.Space("notes")
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := spaceOf(t, r)
 		fill(t, s, i, documents)
 		spaces = append(spaces, s)
 	}
@@ -104,12 +101,25 @@ func fill(t testing.TB, s *replica.Space, seed, documents int) {
 	for i := range documents {
 		text := make([]byte, documentBytes*3/4)
 		_, _ = rng.Read(text) // never fails
-		_, err := s.Update(t.Context(), func(tx *replica.Tx) error {
+		write(t, s, func(tx *replica.Tx) error {
 			return tx.Doc(fmt.Sprintf("%d/%d", seed, i)).Set(crdt.Path{"text"}, base64.StdEncoding.EncodeToString(text))
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+	}
+}
+
+func spaceOf(t testing.TB, r *replica.Replica) *replica.Space {
+	t.Helper()
+	s, err := r.Space("notes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func write(t testing.TB, s *replica.Space, fn func(tx *replica.Tx) error) {
+	t.Helper()
+	if _, err := s.Update(t.Context(), fn); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -94,11 +94,7 @@ func meshTraffic(b *testing.B, nodes, writers, writes int) uint64 {
 			b.Fatal(err)
 		}
 		b.Cleanup(func() { r.Close() })
-		s, err := r.Space("notes")
-		if err != nil {
-			b.Fatal(err)
-		}
-		all, spaces = append(all, r), append(spaces, s)
+		all, spaces = append(all, r), append(spaces, spaceOf(b, r))
 	}
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()

@@ -26,7 +26,7 @@ func (a *arena) room(n int) []byte {
 }
 
 func (a *arena) spaceKey(kind byte, space uint32, extra int) []byte {
-	return binary.BigEndian.AppendUint32(append(a.room(5+extra), kind), space)
+	return appendSpaceKey(a.room(spaceKeyBytes+extra), kind, space)
 }
 
 func (a *arena) documentKey(space uint32, key string) []byte {

@@ -187,13 +187,8 @@ func inRange(d *crdt.Delta, dot crdt.Dot) bool {
 
 // recordCells returns the packed cells of one record, nil if it has none.
 func recordCells(r Reader, space uint32, name recordName) ([]byte, error) {
-	key := documentKey(space, name.key)
-	value, ok, err := r.Get(key)
-	if err != nil || !ok {
-		return nil, err
-	}
-	rec, err := parseRecord(key, value)
-	if err != nil || !rec.chunked {
+	rec, ok, err := readRecord(r, space, name.key)
+	if !ok || !rec.chunked {
 		return rec.cells, err
 	}
 	cells, _, err := readChunk(r, chunkKey(space, name.key, name.start))

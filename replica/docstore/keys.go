@@ -27,10 +27,13 @@ const (
 )
 
 func spaceKey(kind byte, space uint32, extra int) []byte {
-	k := make([]byte, 5, 5+extra)
-	k[0] = kind
-	binary.BigEndian.PutUint32(k[1:], space)
-	return k
+	return appendSpaceKey(make([]byte, 0, spaceKeyBytes+extra), kind, space)
+}
+
+const spaceKeyBytes = 5
+
+func appendSpaceKey(k []byte, kind byte, space uint32) []byte {
+	return binary.BigEndian.AppendUint32(append(k, kind), space)
 }
 
 func documentKey(space uint32, key string) []byte {
@@ -91,7 +94,7 @@ func (p logPosition) pack(space uint32) []byte {
 }
 
 func (p logPosition) append(k []byte, space uint32) []byte {
-	k = binary.BigEndian.AppendUint32(append(k, kindLog), space)
+	k = appendSpaceKey(k, kindLog, space)
 	k = binary.BigEndian.AppendUint64(k, uint64(p.dot.Replica))
 	k = binary.BigEndian.AppendUint64(k, uint64(p.dot.Time))
 	k = append(k, p.key...)

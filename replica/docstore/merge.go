@@ -74,7 +74,7 @@ func (s *Space) Merge(r Reader, b *store.Batch, d *crdt.Delta, self crdt.Replica
 	left := s.mergeRoom()
 	var fresh newcomers
 	for i := range d.Documents {
-		o, n, err := s.mergeDocument(r, d.Documents[i], in.fields[i], in.young[i], left, fresh.next(len(d.Documents)-i))
+		o, n, err := s.mergeDocument(r, d.Documents[i], in.fields[i], in.young[i], left, &fresh)
 		if err != nil {
 			return m, err
 		}
@@ -180,23 +180,18 @@ func (s *Space) isForeign(self crdt.ReplicaID, vv crdt.VersionVector) bool {
 
 // mergeDocument merges the fields of one document, or the first of them: as many as there is room for, but one that changes
 // at least. It returns how many.
-func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field, young bool, left room, fresh *newcomer) (*outcome, int, error) {
-	key := s.memory.documentKey(s.number, in.Key)
-	value, found, err := r.Get(key)
+func (s *Space) mergeDocument(r Reader, in crdt.DocumentDelta, fields []crdt.Field, young bool, left room, fresh *newcomers) (*outcome, int, error) {
+	found, err := s.lookUp(r, in.Key)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read document %q: %w", in.Key, err)
+		return nil, 0, err
 	}
-	var d *openDoc
-	switch {
-	case found:
-		if d, err = s.openRecord(r, in.Key, key, value); err != nil {
-			return nil, 0, err
-		}
-	case young && !s.isMarked(in.Key) && len(in.Cells) <= maxInlineBytes:
-		o, err := s.adopt(fresh, in, fields)
+	if !found.hasRecord && young && !s.isMarked(in.Key) && len(in.Cells) <= maxInlineBytes {
+		o, err := s.adopt(fresh.next(), in, fields)
 		return o, len(fields), err
-	default:
-		d = s.newDocument(r, in.Key)
+	}
+	d, err := found.open(s, r)
+	if err != nil {
+		return nil, 0, err
 	}
 	return d.mergeFields(fields, left, d.mergeField)
 }
@@ -235,18 +230,22 @@ type newcomer struct {
 	writes  [2]write // of the log and, now and then, of the conflicts
 }
 
-// newcomers gives out memory for those of one delta.
-type newcomers []newcomer
+// newcomers gives out memory for those of one delta, in pieces of which each is twice the last one.
+type newcomers struct {
+	free []newcomer
+	last int // the length of the last piece
+}
 
-// next returns the next one, which is given again unless its document is used; there are at most left to come.
-func (n *newcomers) next(left int) *newcomer {
-	if len(*n) > 0 && (*n)[0].doc.key != "" {
-		*n = (*n)[1:]
+const maxNewcomers = 64
+
+func (n *newcomers) next() *newcomer {
+	if len(n.free) == 0 {
+		n.last = min(max(2*n.last, 1), maxNewcomers)
+		n.free = make([]newcomer, n.last)
 	}
-	if len(*n) == 0 {
-		*n = make([]newcomer, min(left, 64))
-	}
-	return &(*n)[0]
+	first := &n.free[0]
+	n.free = n.free[1:]
+	return first
 }
 
 // adopt takes a document that is new here as it came: merged into nothing, cells stay what they are, and

@@ -42,15 +42,35 @@ type openDoc struct {
 
 // open reads a document's record; one that is not there is open and empty.
 func (s *Space) open(r Reader, key string) (*openDoc, error) {
-	k := s.memory.documentKey(s.number, key)
-	value, ok, err := r.Get(k)
+	found, err := s.lookUp(r, key)
 	if err != nil {
-		return nil, fmt.Errorf("read document %q: %w", key, err)
+		return nil, err
 	}
-	if !ok {
-		return s.newDocument(r, key), nil
+	return found.open(s, r)
+}
+
+// lookup is what is stored under a document's key.
+type lookup struct {
+	key       string
+	k, value  []byte // of the record
+	hasRecord bool
+}
+
+// lookUp reads a document's record, for who does not have to open it.
+func (s *Space) lookUp(r Reader, key string) (lookup, error) {
+	l := lookup{key: key, k: s.memory.documentKey(s.number, key)}
+	var err error
+	if l.value, l.hasRecord, err = r.Get(l.k); err != nil {
+		return l, fmt.Errorf("read document %q: %w", key, err)
 	}
-	return s.openRecord(r, key, k, value)
+	return l, nil
+}
+
+func (l lookup) open(s *Space, r Reader) (*openDoc, error) {
+	if !l.hasRecord {
+		return s.newDocument(r, l.key), nil
+	}
+	return s.openRecord(r, l.key, l.k, l.value)
 }
 
 func (s *Space) newDocument(r Reader, key string) *openDoc {

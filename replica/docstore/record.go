@@ -88,6 +88,17 @@ func parseRecord(key, value []byte) (record, error) {
 	return r, nil
 }
 
+// readRecord reads the record of a document; ok is false if there is none.
+func readRecord(r Reader, space uint32, key string) (rec record, ok bool, err error) {
+	k := documentKey(space, key)
+	value, ok, err := r.Get(k)
+	if err != nil || !ok {
+		return record{}, false, err
+	}
+	rec, err = parseRecord(k, value)
+	return rec, err == nil, err
+}
+
 func flag(on bool) byte {
 	if on {
 		return 1

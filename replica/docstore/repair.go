@@ -282,7 +282,7 @@ func (s *Space) Rebuild(r store.Snapshot, commit func(*store.Batch) error, docs 
 			return err
 		}
 		b := new(store.Batch)
-		d := &openDoc{space: s, from: r, key: doc.Key, parts: []part{{loaded: true}}, doc: crdt.NewDocument(nil)}
+		d := s.newDocument(r, doc.Key)
 		if err := s.salvage(r, b, d); err != nil {
 			return err
 		}

@@ -186,10 +186,9 @@ func (w *walk) keys(start string) ([]string, error) {
 // document merges one document in the range of the piece, or a first part of it. It reports whether it is whole.
 func (w *walk) document(key string, in crdt.DocumentDelta, fields []crdt.Field) (whole bool, err error) {
 	s, mark := w.space, w.space.rejoin.mark
-	name := s.memory.documentKey(s.number, key)
-	value, found, err := w.over.Get(name)
+	found, err := s.lookUp(w.over, key)
 	if err != nil {
-		return false, fmt.Errorf("read document %q: %w", key, err)
+		return false, err
 	}
 	r := pathRange{}
 	if key == mark.Position.Key {
@@ -199,15 +198,12 @@ func (w *walk) document(key string, in crdt.DocumentDelta, fields []crdt.Field) 
 		r.to, r.bounded = w.piece.Upper.Path, true
 	}
 	var o *outcome
-	if !found && r == (pathRange{}) && len(in.Cells) > 0 && len(in.Cells) <= maxInlineBytes && !s.hasSeen(fields) {
+	if !found.hasRecord && r == (pathRange{}) && len(in.Cells) > 0 && len(in.Cells) <= maxInlineBytes && !s.hasSeen(fields) {
 		o, err = s.adopt(&w.fresh, in, fields)
 		whole = true
 	} else {
-		d := s.newDocument(w.over, key)
-		if found {
-			d, err = s.openRecord(w.over, key, name, value)
-		}
-		if err == nil {
+		var d *openDoc
+		if d, err = found.open(s, w.over); err == nil {
 			whole, err = d.cut(&r)
 		}
 		if err == nil {

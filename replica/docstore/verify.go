@@ -238,14 +238,9 @@ func (v *verifier) place(d *openDoc, where string) error {
 
 // arrivalOf returns the place in the feed that the record of a document claims; zero if there is none that can be read.
 func (v *verifier) arrivalOf(key string) (uint64, error) {
-	k := documentKey(v.space, key)
-	value, ok, err := v.r.Get(k)
-	if err != nil || !ok {
-		return 0, err
-	}
-	rec, err := parseRecord(k, value)
+	rec, _, err := readRecord(v.r, v.space, key)
 	if errors.Is(err, ErrCorrupt) {
-		return 0, nil
+		err = nil
 	}
 	return rec.arrival, err
 }
@@ -257,17 +252,13 @@ func (v *verifier) displace() error {
 		return nil
 	}
 	for _, key := range v.displaced {
-		k := documentKey(v.space, key)
-		value, _, err := v.r.Get(k)
-		if err != nil {
-			return err
-		}
-		rec, err := parseRecord(k, value)
+		rec, _, err := readRecord(v.r, v.space, key)
 		if err != nil {
 			return err
 		}
 		v.given = max(v.given, v.maxArrival, v.state.arrival) + 1
 		rec.arrival = v.given
+		k := documentKey(v.space, key)
 		if err := errors.Join(v.put(k, rec.pack(k)), v.put(feedKey(v.space, rec.arrival), []byte(key))); err != nil {
 			return err
 		}
@@ -383,12 +374,7 @@ func (v *verifier) log() error {
 
 func (v *verifier) refersTo(p logPosition) (bool, error) {
 	if p.start != "" { // of a document that was in chunks, and is made anew in one record: it would be wrong once there are chunks again
-		key := documentKey(v.space, p.key)
-		value, ok, err := v.r.Get(key)
-		if err != nil || !ok {
-			return false, err
-		}
-		if rec, err := parseRecord(key, value); err != nil || !rec.chunked {
+		if rec, ok, err := readRecord(v.r, v.space, p.key); !ok || !rec.chunked {
 			return false, err
 		}
 	}
@@ -418,13 +404,11 @@ func (v *verifier) feed() error {
 		if err := v.step(); err != nil {
 			return err
 		}
-		key := documentKey(v.space, e.Key)
-		value, ok, err := v.r.Get(key)
-		if err != nil {
+		rec, ok, err := readRecord(v.r, v.space, e.Key)
+		if err != nil && !errors.Is(err, ErrCorrupt) {
 			return err
 		}
-		rec, err := parseRecord(key, value)
-		if ok && err == nil && rec.arrival == e.Arrival || ok && err != nil && v.damaged {
+		if ok && rec.arrival == e.Arrival || err != nil && v.damaged {
 			continue
 		}
 		v.problem(true, fmt.Sprintf("feed entry %d", e.Arrival), "it is not the last change of document %q", e.Key)
