@@ -12,9 +12,10 @@ import (
 // collect: they hold no pointers. By default the collector lets as much garbage gather as there is in use, and each
 // compaction then leaves the process hundreds of megabytes larger than it needs to be.
 const (
-	nodeMemory     = 128 << 20 // for the collector: the store's mapped files come on top
+	nodeMemory     = 96 << 20 // for the collector: the store's mapped files come on top
+	nodeSlack      = 32 << 20  // above what is in use: with less the collector does little else, with more there is more garbage
 	nodeGCPercent  = 50
-	memoryInterval = 2 * time.Second
+	memoryInterval = time.Second
 )
 
 // tendMemory sets the collector up for a node and returns when ctx ends. What the environment says by GOGC or GOMEMLIMIT
@@ -43,5 +44,5 @@ func tendMemory(ctx context.Context) {
 // memoryLimit returns the limit for a heap of which so many bytes are in use. It is soft, but near it the collector would
 // run all the time; so a node that needs more, with many peers for instance, gets more.
 func memoryLimit(live uint64) int64 {
-	return max(nodeMemory, int64(live+live/8))
+	return max(nodeMemory, int64(live+max(live/8, nodeSlack)))
 }

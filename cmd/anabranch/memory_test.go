@@ -9,7 +9,7 @@ import (
 
 func TestMemoryLimitLeavesRoomAboveWhatIsInUse(t *testing.T) {
 	for _, live := range []uint64{0, 1 << 20, 100 << 20, nodeMemory, 1 << 30} {
-		if got := memoryLimit(live); got < nodeMemory || got < int64(live+live/10) {
+		if got := memoryLimit(live); got < nodeMemory || got < int64(live+live/10) || got < int64(live)+nodeSlack {
 			t.Errorf("%d bytes in use: limit %d", live, got)
 		}
 	}
