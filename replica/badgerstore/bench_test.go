@@ -31,7 +31,7 @@ func benchStore(b *testing.B) *badgerstore.Store {
 func benchBadger(b *testing.B) *badger.DB {
 	b.Helper()
 	o := badger.DefaultOptions(b.TempDir()).WithLogger(nil).WithSyncWrites(true).WithDetectConflicts(false).
-		WithMetricsEnabled(false).WithMemTableSize(16 << 20).WithBlockCacheSize(16 << 20).WithNumCompactors(2)
+		WithMetricsEnabled(false).WithMemTableSize(8 << 20).WithBlockCacheSize(16 << 20).WithNumCompactors(2)
 	db, err := badger.Open(o)
 	if err != nil {
 		b.Fatal(err)

@@ -123,7 +123,7 @@ func (x *examination) tables() (orphans uint64, err error) {
 			continue
 		}
 		// One that is not whole is a crash while it was written; then its contents are elsewhere.
-		if info, err := checkTable(table.NewFilename(id, x.data), badgerOptions(Options{}, nil).Compression, true); err == nil {
+		if info, err := checkTable(table.NewFilename(id, x.data), tableCompression, true); err == nil {
 			orphans = max(orphans, info.maxVersion)
 		}
 	}

@@ -42,14 +42,14 @@ type Options struct {
 	// Interval is the time between two syncs of SyncInterval; 0 is 100 ms. A power cut loses at most the
 	// commits of that time, and the last of them first.
 	Interval time.Duration
-	// MemTableBytes is how much is collected in memory before it is written as a table; 0 is 16 MiB. The
+	// MemTableBytes is how much is collected in memory before it is written as a table; 0 is 8 MiB. The
 	// memory taken is some three times as much, briefly six. Less writes more and smaller tables, and sends
 	// batches larger than a seventh of it the longer way through a redo file.
 	MemTableBytes int64
 	// BlockCacheBytes bounds the cache of uncompressed blocks; 0 is 16 MiB.
 	BlockCacheBytes int64
 	// MinFreeBytes is the free disk space below which Open and Commit refuse with store.ErrNoSpace; 0 is
-	// 64 MiB or six times MemTableBytes, whichever is more. A negative value turns the check off: a full disk
+	// 96 MiB or six times MemTableBytes, whichever is more. A negative value turns the check off: a full disk
 	// then kills the process.
 	MinFreeBytes int64
 	// ReadOnly opens an existing, cleanly closed store for reading. Nothing is written.
@@ -60,12 +60,12 @@ type Options struct {
 
 const (
 	defaultInterval      = 100 * time.Millisecond
-	defaultMemTableBytes = 16 << 20
+	defaultMemTableBytes = minMemTableBytes
 	minMemTableBytes     = 8 << 20 // a value of store.MaxValueBytes must fit into a Badger transaction, 15 % of this
 	maxMemTableBytes     = 512 << 20
 	defaultCacheBytes    = 16 << 20
 	minCacheBytes        = 1 << 20
-	minFreeBytes         = 64 << 20
+	minFreeBytes         = 96 << 20
 	minFreeMemTables     = 6 // tables that one compaction may write before it deletes its inputs
 )
 

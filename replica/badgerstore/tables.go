@@ -28,6 +28,9 @@ import (
 
 const tableSuffix = ".sst"
 
+// tableCompression is that of the tables that are written from now on. The manifest has that of each.
+const tableCompression = options.Snappy
+
 // tableInfo is what a table's index says.
 type tableInfo struct {
 	maxVersion uint64
@@ -38,6 +41,23 @@ type tableInfo struct {
 // maxBlockBytes bounds what one block may decompress to: an entry of the largest key and value, and a block's
 // worth of others.
 const maxBlockBytes = 4 << 20
+
+// A store has about maxTables tables at most: each is an open file, and a mapping of which the system allows some 65,000. Tables are small
+// for as long as that holds, because what Badger holds in memory to write them is several times their size.
+const (
+	minTableBytes = 2 << 20
+	maxTableBytes = 64 << 20
+	maxTables     = 1024
+)
+
+// tableSize returns how large the tables become that are written to a store of so many bytes until it is closed.
+func tableSize(stored int64) int64 {
+	size := int64(minTableBytes)
+	for size < maxTableBytes && stored/size > maxTables {
+		size *= 2
+	}
+	return size
+}
 
 // checkTable reads a table's index and its last block or, if all is set, every block. It returns an error for
 // anything that is not as it was written, and bounds each length before it allocates.

@@ -64,10 +64,10 @@ type change struct {
 
 // Bounds of one Badger transaction of the ideal; the memtables of both engines have the same size.
 const (
-	idealBatchDocs = 4096
+	idealBatchDocs = 2048
 	idealQueue     = 1024
 	idealRecent    = 64
-	idealMemTable  = 16 << 20
+	idealMemTable  = 8 << 20
 )
 
 func openIdeal(a openArgs) (subject, error) {
@@ -103,7 +103,9 @@ func idealOptions(dir string, sync bool) badger.Options {
 	opts.MemTableSize = idealMemTable
 	opts.NumMemtables = 2
 	opts.NumCompactors = 2
-	opts.BaseTableSize = 4 << 20
+	opts.BaseTableSize = 2 << 20
+	opts.TableSizeMultiplier = 1
+	opts.BlockSize = 8 << 10
 	opts.Compression = options.Snappy
 	opts.BlockCacheSize = 16 << 20
 	opts.ValueLogFileSize = 4 << 20
