@@ -13,7 +13,7 @@ import (
 // compaction then leaves the process hundreds of megabytes larger than it needs to be.
 const (
 	nodeMemory     = 96 << 20 // for the collector: the store's mapped files come on top
-	nodeSlack      = 32 << 20  // above what is in use: with less the collector does little else, with more there is more garbage
+	nodeSlack      = 32 << 20 // above what is in use: with less the collector does little else, with more there is more garbage
 	nodeGCPercent  = 50
 	memoryInterval = time.Second
 )

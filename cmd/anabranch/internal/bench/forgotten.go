@@ -151,7 +151,7 @@ func (c *child) forget(ctx context.Context, what string) (at, error) {
 
 const (
 	forgetPatience = 15 * time.Minute       // at a million documents as many log entries have to go
-	forgetPoll     = 100 * time.Millisecond // asking counts what waits
+	forgetPoll     = 100 * time.Millisecond // or ten times what asking took, for that counts what waits
 	storePause     = 20 * time.Second       // in which the store would begin to give room back
 )
 
@@ -176,14 +176,13 @@ func (o *ours) compacted(ctx context.Context) error {
 func poll(ctx context.Context, why string, done func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, forgetPatience)
 	defer cancel()
-	tick := time.NewTicker(forgetPoll)
-	defer tick.Stop()
 	for {
+		began := time.Now()
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(max(forgetPoll, 10*time.Since(began))):
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", why, ctx.Err())
 		}

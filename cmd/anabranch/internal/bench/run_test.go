@@ -128,7 +128,9 @@ func TestScaleMeasuresEveryStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := o.try(t.Context(), workload{name: "scale", trial: func(t *trial) error { return t.scaleOf(minDocs) }}, engineOurs, 0)
+	got, err := o.try(t.Context(), workload{name: "scale", trial: func(t *trial) error {
+		return t.compareSizes([]size{{minDocs, "few", false}, {2 * minDocs, "many", false}})
+	}}, engineOurs, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,8 +139,10 @@ func TestScaleMeasuresEveryStep(t *testing.T) {
 		names = append(names, f.name)
 	}
 	for _, name := range names {
-		if got[name] <= 0 {
-			t.Errorf("%s: %v, want more than nothing", name, got[name])
+		for _, size := range []string{"few", "many"} {
+			if got[atSize(name, size)] <= 0 {
+				t.Errorf("%s: %v, want more than nothing", atSize(name, size), got[atSize(name, size)])
+			}
 		}
 	}
 }

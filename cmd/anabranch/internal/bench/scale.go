@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -56,14 +57,16 @@ func (t *trial) fields() error {
 }
 
 // sizes are the numbers of documents that scale compares, the first with each of the others; the last only if it is asked for.
-var sizes = []struct {
-	docs  int
-	name  string
-	large bool
-}{
+var sizes = []size{
 	{10_000, "10 k", false},
 	{100_000, "100 k", false},
 	{1_000_000, "1 M", true},
+}
+
+type size struct {
+	docs  int
+	name  string
+	large bool
 }
 
 const (
@@ -82,14 +85,16 @@ const sizeFactor = 1.3
 
 // Figures of what has to be done once for each document.
 const (
-	figPrune  = "a tenth deleted, until no trace is left at either of two members"
-	figBackup = "backup"
+	figPruneLog = "log of all of them pruned at two members"
+	figPrune    = "a tenth deleted, until no trace is left at either of two members"
+	figBackup   = "backup"
 )
 
 var perDocument = []struct{ name, unit string }{
 	{figLoad, "documents/s"},
 	{figRate, "documents/s"},
 	{figBackup, "documents/s"},
+	{figPruneLog, "documents/s"},
 	{figPrune, "documents/s"},
 	{figDisk, "B/document"},
 }
@@ -141,135 +146,155 @@ func atSize(what, size string) string { return what + ", at " + size }
 func sizeRatio(step string) string { return step + ", most to " + sizes[0].name }
 
 func (t *trial) scale() error {
-	first := make(map[string]float64)
-	for i, s := range sizes {
-		if s.large && !t.o.Large {
-			continue
-		}
-		t.o.Progress(fmt.Sprintf("scale, %s documents", s.name))
-		sub := *t
-		sub.dir = fmt.Sprintf("%s/%d", t.dir, s.docs)
-		sub.values = map[string]float64{}
-		if err := sub.scaleOf(s.docs); err != nil {
-			return err
-		}
-		for name, value := range sub.values {
-			t.record(atSize(name, s.name), value)
-			if i == 0 {
-				first[name] = value
+	wanted := slices.DeleteFunc(slices.Clone(sizes), func(s size) bool { return s.large && !t.o.Large })
+	return t.compareSizes(wanted)
+}
+
+func (t *trial) compareSizes(sizes []size) error {
+	var all []*sized
+	defer func() {
+		for _, s := range all {
+			for _, p := range s.running {
+				p.kill()
 			}
 		}
-		for _, step := range steps {
-			t.record(sizeRatio(step), sub.values[step]/first[step])
+	}()
+	for _, size := range sizes {
+		t.o.Progress(fmt.Sprintf("scale, %s documents", size.name))
+		s := t.sized(size)
+		all = append(all, s)
+		if err := s.begin(); err != nil {
+			return err
 		}
+	}
+	for i := range scaleRounds {
+		t.o.Progress(fmt.Sprintf("scale, round %d of %d", i+1, scaleRounds))
+		for _, s := range all {
+			if err := s.round(i); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range all {
+		t.o.Progress(fmt.Sprintf("scale, pruning of %s documents", s.name))
+		if err := s.end(); err != nil {
+			return err
+		}
+		for name, value := range s.values {
+			t.record(atSize(name, s.name), value)
+		}
+	}
+	for _, step := range steps {
+		t.record(sizeRatio(step), timesTheFirst(all[len(all)-1].took[step], all[0].took[step]))
 	}
 	return nil
 }
 
+// timesTheFirst returns the median of the ratios within rounds.
+func timesTheFirst(most, fewest []float64) float64 {
+	ratios := make([]float64, len(most))
+	for i := range most {
+		ratios[i] = most[i] / fewest[i]
+	}
+	return *middle(ratios)
+}
+
 const (
-	scaleProbes  = 200
-	scaleReopens = 11 // a compaction that goes on after the catch-up must not decide the median
-	manyChanges  = 100
+	scaleRounds = 11 // in each the sizes take turns, so that what else the machine does meets all of them
+	scaleProbes = 100
+	manyChanges = 100
 )
 
-// scaleOf makes two equal nodes of n documents and measures the steps at the second; then what each document costs.
-func (t *trial) scaleOf(n int) error {
-	if _, err := t.bulkOf(n); err != nil {
-		return err
-	}
-	a, aOpen, err := t.node("a", syncAlways)
-	if err != nil {
-		return err
-	}
-	var opens []float64
-	for _, m := range []struct {
-		changes int
-		step    string
-	}{{1, stepOne}, {manyChanges, stepMany}} {
-		took, err := t.meetAgain(a, aOpen, n, m.changes, m.step)
-		if err != nil {
-			return err
-		}
-		opens = append(opens, took...)
-	}
-	t.record(stepOpen, *middle(opens))
-	if err := t.probes(n); err != nil {
-		return err
-	}
-	if err := t.backup(a, n); err != nil {
-		return err
-	}
-	if err := t.stop(a); err != nil {
-		return err
-	}
-	return t.pruneTenth(n)
+// sized is what scale measures with one number of documents: two equal nodes, of which the second is away most of the time.
+type sized struct {
+	trial
+	size
+	a     *process
+	aOpen openResult
+	took  map[string][]float64 // ms, of each step in each round
 }
 
-// meetAgain changes so many documents at a while b is away, and measures how long b takes to come level. It returns how long it took to open,
-// each time.
-func (t *trial) meetAgain(a *process, aOpen openResult, n, changes int, step string) (opens []float64, err error) {
-	var syncs []float64
-	for i := range scaleReopens {
-		w, err := call[writeResult](a, "write", writeArgs{
-			What: setField, Field: "note", First: i * (n - changes) / scaleReopens, Count: changes, Revision: 2 + changes, Writers: loadWriters,
-		})
-		if err != nil {
-			return nil, err
-		}
-		b, opened, err := t.node("b", syncAlways)
-		if err != nil {
-			return nil, err
-		}
-		opens = append(opens, float64(opened.Nanos)/1e6)
-		tr, err := t.catchUp("meet", a, aOpen, b, w.Last)
-		if err != nil {
-			return nil, err
-		}
-		syncs = append(syncs, float64(tr.took)/float64(time.Millisecond))
-		if err := t.stop(b); err != nil {
-			return nil, err
-		}
-	}
-	t.record(step, *middle(syncs))
-	return opens, nil
+func (t *trial) sized(of size) *sized {
+	s := &sized{trial: *t, size: of, took: make(map[string][]float64)}
+	s.dir, s.running, s.values = fmt.Sprintf("%s/%d", t.dir, of.docs), nil, make(map[string]float64)
+	return s
 }
 
-// probes measures small operations at node b.
-func (t *trial) probes(n int) error {
-	b, _, err := t.node("b", syncAlways)
+func (s *sized) begin() (err error) {
+	if _, err := s.bulkOf(s.docs); err != nil {
+		return err
+	}
+	s.a, s.aOpen, err = s.node("a", syncAlways)
+	return err
+}
+
+func (s *sized) note(step string, ms float64) { s.took[step] = append(s.took[step], ms) }
+
+// round measures each step once at the second node.
+func (s *sized) round(i int) error {
+	b, err := s.meetAgain(i, 1, stepOne)
 	if err != nil {
 		return err
 	}
 	for step, what := range map[string]string{stepPage: probePage, stepResume: probeResume} {
-		r, err := call[probeResult](b, "probe", probeArgs{What: what, Count: scaleProbes, Docs: n})
+		r, err := call[probeResult](b, "probe", probeArgs{What: what, Count: scaleProbes, Docs: s.docs})
 		if err != nil {
 			return err
 		}
-		t.record(step, float64(r.Nanos)/1e6)
+		s.note(step, float64(r.Nanos)/1e6)
 	}
-	return t.stop(b)
+	if err := s.stop(b); err != nil {
+		return err
+	}
+	if b, err = s.meetAgain(i, manyChanges, stepMany); err != nil {
+		return err
+	}
+	return s.stop(b)
 }
 
-func (t *trial) backup(p *process, n int) error {
-	r, err := call[probeResult](p, "probe", probeArgs{What: probeBackup})
-	t.record(figBackup, float64(n)/time.Duration(r.Nanos).Seconds())
-	return err
+// meetAgain changes so many documents at a while b is away, and measures how long b takes to come level.
+func (s *sized) meetAgain(round, changes int, step string) (*process, error) {
+	w, err := call[writeResult](s.a, "write", writeArgs{
+		What: setField, Field: "note", First: round * (s.docs - changes) / scaleRounds, Count: changes, Revision: 2 + changes, Writers: loadWriters,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b, opened, err := s.node("b", syncAlways)
+	if err != nil {
+		return nil, err
+	}
+	s.note(stepOpen, float64(opened.Nanos)/1e6)
+	tr, err := s.catchUp("meet", s.a, s.aOpen, b, w.Last)
+	s.note(step, float64(tr.took)/float64(time.Millisecond))
+	return b, err
 }
 
-// pruneTenth deletes a tenth of the documents at a while b is connected, and waits until both have forgotten them.
-func (t *trial) pruneTenth(n int) error {
-	a, aOpen, err := t.prompt("a")
+// end measures what has to be done once for each document.
+func (s *sized) end() error {
+	for step, took := range s.took {
+		s.record(step, *middle(took))
+	}
+	r, err := call[probeResult](s.a, "probe", probeArgs{What: probeBackup})
 	if err != nil {
 		return err
 	}
-	b, _, err := t.prompt("b")
+	s.record(figBackup, float64(s.docs)/time.Duration(r.Nanos).Seconds())
+	return errors.Join(s.stop(s.a), s.prune())
+}
+
+// prune lets both nodes forget what they still have in their logs; then it deletes a tenth of the documents at a while b is connected, and waits
+// until both have forgotten them.
+func (s *sized) prune() error {
+	a, aOpen, err := s.prompt("a")
 	if err != nil {
 		return err
 	}
-	if _, err := call[at](b, "dial", dialArgs{aOpen.Addr, aOpen.Peer}); err != nil {
+	b, _, err := s.prompt("b")
+	if err != nil {
 		return err
 	}
-	w, err := call[writeResult](a, "write", writeArgs{What: deleteDocument, Count: n / 10, Writers: loadWriters})
+	began, err := call[at](b, "dial", dialArgs{aOpen.Addr, aOpen.Peer})
 	if err != nil {
 		return err
 	}
@@ -277,6 +302,14 @@ func (t *trial) pruneTenth(n int) error {
 	if err != nil {
 		return err
 	}
-	t.record(figPrune, float64(n/10)/time.Duration(end.At-w.Began).Seconds())
-	return errors.Join(t.expectDocuments(b, n-n/10), t.stop(b), t.stop(a))
+	s.record(figPruneLog, float64(s.docs)/time.Duration(end.At-began.At).Seconds())
+	w, err := call[writeResult](a, "write", writeArgs{What: deleteDocument, Count: s.docs / 10, Writers: loadWriters})
+	if err != nil {
+		return err
+	}
+	if end, err = untilForgotten(a, b); err != nil {
+		return err
+	}
+	s.record(figPrune, float64(s.docs/10)/time.Duration(end.At-w.Began).Seconds())
+	return errors.Join(s.expectDocuments(b, s.docs-s.docs/10), s.stop(b), s.stop(a))
 }
