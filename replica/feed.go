@@ -43,7 +43,8 @@ func (s *Space) Feed(since Cursor, match func(key string) bool) (*Feed, error) {
 
 // FeedVector is Feed for a reader that has what vv covers, by whichever node's word: it passes over, until it is level for the first time, the
 // documents that hold nothing beyond vv. These cost nothing, as long as the reader lacks at most 100,000 others. Its cursors are those of
-// Feed. The error, also of Read, is ErrCursor if something beyond vv may be forgotten here already: that comes Config.PruneDelay after
+// Feed. If the reader has more than this replica, and that is brought up by a snapshot later, all who read the feed get ErrCursor then, for
+// it cannot tell them what was deleted meanwhile. The error, also of Read, is ErrCursor if something beyond vv may be forgotten here already: that comes Config.PruneDelay after
 // all members had it.
 func (s *Space) FeedVector(vv crdt.VersionVector, match func(key string) bool) (*Feed, error) {
 	f, err := s.Feed(Cursor{}, match)
@@ -52,11 +53,40 @@ func (s *Space) FeedVector(vv crdt.VersionVector, match func(key string) bool) (
 	}
 	vv = vv.Clone()
 	f.has = &vv
+	if err := s.noteReader(vv); err != nil {
+		f.Close()
+		return nil, err
+	}
 	if err := s.view(context.Background(), f.beginVector); err != nil { // after Feed has begun to hold back what is to be forgotten
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// noteReader returns when it is durable that somebody who has more than this replica reads here.
+func (s *Space) noteReader(vv crdt.VersionVector) error {
+	if vv.LessOrEqual(s.durableNow().VV) {
+		return nil
+	}
+	r := s.r
+	r.mu.Lock()
+	if err := r.waitForRoom(); err != nil {
+		r.mu.Unlock()
+		return err
+	}
+	if s.state.NoteReader(vv) {
+		r.group.part(s)
+	}
+	groups := s.pending() // it may have been noted for another reader just now
+	r.mu.Unlock()
+	r.poke()
+	for _, g := range groups {
+		if err := g.wait(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // beginVector finds what the reader lacks.

@@ -171,3 +171,71 @@ func TestFeedVectorIsRefusedOnceSomethingIsForgotten(t *testing.T) {
 		}
 	})
 }
+
+// A replica that is behind one of its readers learns by a snapshot what there is, and not what was deleted: the reader has to begin anew.
+func TestReaderOfAReplicaThatIsBehindBeginsAnewAfterASnapshot(t *testing.T) {
+	for _, own := range []int{0, 3} { // what the replica has of its own
+		t.Run(fmt.Sprint(own), func(t *testing.T) {
+			p := newStrangers(t, replica.Config{}, replica.Config{Dir: t.TempDir()})
+			set(t, p.sa, "kept", "i", 1)
+			set(t, p.sa, "deleted", "i", 1)
+			vv := p.sa.Summary().Vector
+			for i := range own {
+				set(t, p.sb, fmt.Sprint("own ", i), "i", i)
+			}
+			f, err := p.sb.FeedVector(vv, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if got := readFeed(t, f, 100); len(got) != own || !f.Level() {
+				t.Fatalf("it reads %q, level %v", got, f.Level())
+			}
+			remove(t, p.sa, "deleted")
+			forget(t, p.sa)
+			p.network.Heal()
+			p.level(t)
+			for _, err := range f.Read(t.Context()) {
+				if !errors.Is(err, replica.ErrCursor) {
+					t.Errorf("who was reading gets %v", err)
+				}
+				break
+			}
+			if own > 0 {
+				if _, err := p.sb.Feed(f.Cursor(), nil); !errors.Is(err, replica.ErrCursor) {
+					t.Errorf("who comes back gets %v", err)
+				}
+			}
+			if _, err := p.sb.FeedVector(vv, nil); !errors.Is(err, replica.ErrCursor) {
+				t.Errorf("who comes with the vector gets %v", err)
+			}
+			g, err := p.sb.Feed(replica.Cursor{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer g.Close()
+			if got := readFeed(t, g, 100); len(got) != own+1 {
+				t.Errorf("who begins anew reads %q", got)
+			}
+		})
+	}
+}
+
+// It is for such readers only that the others are disturbed.
+func TestReadersGoOnDuringASnapshotIfNoneIsAhead(t *testing.T) {
+	p := newStrangers(t, replica.Config{}, replica.Config{})
+	fill(t, p.sa, 0, 300)
+	forget(t, p.sa)
+	set(t, p.sb, "own", "i", 1)
+	f, err := p.sb.FeedVector(p.sb.Summary().Vector, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	readFeed(t, f, 100)
+	p.network.Heal()
+	p.level(t)
+	if got := readFeed(t, f, 1000); len(got) != 200 {
+		t.Errorf("it reads %d documents, want 200", len(got))
+	}
+}

@@ -54,6 +54,7 @@ type durableState struct {
 	taking    *takenSoFar // nil if no snapshot is being merged
 	arrival   uint64
 	floor     uint64
+	breach    uint64
 	documents int64
 
 	max          hlc.Time // the greatest of the horizon
@@ -113,7 +114,7 @@ func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
 			Rejoining: s.state.Rejoining() != nil,
 		},
 		taking:  takenOf(s.state.Rejoining()),
-		horizon: horizon, arrival: s.state.Arrival(), floor: s.state.Floor(), documents: s.state.Documents(),
+		horizon: horizon, arrival: s.state.Arrival(), floor: s.state.Floor(), breach: s.state.Breach(), documents: s.state.Documents(),
 		conflicts: conflicts, conflicted: conflicted,
 		max: s.state.Horizon().Max(), owned: s.state.Owned(), ownedVersion: s.state.OwnedVersion(), renamings: s.state.Renamings(),
 	}

@@ -199,6 +199,87 @@ func TestCursorThatCannotBeServedBeginsAnew(t *testing.T) {
 	}
 }
 
+// A node that is behind its reader is brought up by a snapshot, which says nothing of what the reader has and others deleted and forgot.
+func TestReaderOfANodeThatIsBehindBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memnet.New(1)
+		open := func(name string) (*replica.Replica, *replica.Space) {
+			r, err := replica.Open(replica.Config{Transport: network.Node(name)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { r.Close() })
+			s, err := r.Space("notes")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r, s
+		}
+		a, ahead := open("a")
+		b, behind := open("b")
+		edit := func(fn func(tx *replica.Tx) error) {
+			if _, err := ahead.Update(t.Context(), fn); err != nil {
+				t.Fatal(err)
+			}
+		}
+		edit(func(tx *replica.Tx) error {
+			return errors.Join(tx.Doc("stays").Set(crdt.Path{"x"}, 1), tx.Doc("goes").Set(crdt.Path{"x"}, 1))
+		})
+		g, err := New(Config{Replica: b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		v := newTraveller(t, "")
+		v.docs["stays"], v.docs["goes"] = clientItem{}, clientItem{}
+		vv := ahead.Summary().Vector
+		sub, err := g.subscribe(behind, filter{}, replica.Cursor{}, &vv, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { sub.close() }()
+		v.drain(sub)
+		if len(v.docs) != 2 {
+			t.Errorf("the node has nothing, and took from the client: it has %v", v.docs)
+		}
+		edit(func(tx *replica.Tx) error { return tx.Doc("goes").Delete() })
+		<-time.After(10 * time.Minute) // it forgets
+		b.AddPeer(replica.Peer{ID: a.Self(), Addr: "mem:a"})
+		<-time.After(time.Minute)
+		synctest.Wait()
+		v.drain(sub)
+		if len(v.docs) != 1 || v.docs["stays"].Doc == nil {
+			t.Errorf("the client has %v", v.docs)
+		}
+	})
+}
+
+// drain takes what a subscription has to say until the client is level.
+func (v *traveller) drain(sub *subscription) (reset bool) {
+	v.t.Helper()
+	for range 1000 {
+		batch, err := sub.next(v.t.Context(), maxBatchItems)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		if batch.reset != "" {
+			reset = true
+			v.take(message{Type: "reset"})
+		}
+		m := message{Type: "changes", Cursor: batch.cursor.String()}
+		for _, it := range batch.items {
+			m.Items = append(m.Items, it)
+		}
+		if v.take(m); batch.level {
+			v.take(message{Type: "level", Cursor: m.Cursor})
+			return reset
+		}
+		synctest.Wait()
+	}
+	v.t.Fatal("it is not told that it is level")
+	return reset
+}
+
 // Deletions are forgotten some time after all members know of them. A client that was away longer begins anew, and so learns what is gone.
 func TestClientThatWasAwayLongLearnsWhatIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -244,25 +325,7 @@ func TestClientThatWasAwayLongLearnsWhatIsGone(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer sub.close()
-			for {
-				batch, err := sub.next(t.Context(), maxBatchItems)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if batch.reset != "" {
-					reset = true
-					v.take(message{Type: "reset"})
-				}
-				m := message{Type: "changes", Cursor: batch.cursor.String()}
-				for _, it := range batch.items {
-					m.Items = append(m.Items, it)
-				}
-				if v.take(m); batch.level {
-					v.take(message{Type: "level", Cursor: m.Cursor})
-					return reset
-				}
-				synctest.Wait()
-			}
+			return v.drain(sub)
 		}
 		if visit() {
 			t.Error("a client that begins is told to begin anew")

@@ -145,6 +145,17 @@ func (s *subscription) startOver(why string) error {
 	return nil
 }
 
+// followAnew takes the place of a hub that ended because the node was behind some of its readers, and cannot tell what they have too much.
+func (s *subscription) followAnew(why error) error {
+	h, err := s.g.follow(s.h.space, s)
+	if err != nil {
+		return err
+	}
+	s.h.leave(s)
+	s.h, s.began = h, h.space.Cursor().Arrival
+	return s.startOver(why.Error())
+}
+
 func (s *subscription) fromBeginning() {
 	// What is deleted by now the reader cannot have got since it began; what is deleted from now on it may have.
 	s.skipDeleted = s.h.space.Cursor().Arrival
@@ -182,6 +193,12 @@ func (s *subscription) next(ctx context.Context, most int) (batch, error) {
 			}
 		}
 		ok, err := s.h.take(s, &b)
+		if errors.Is(err, replica.ErrCursor) {
+			if err := s.followAnew(err); err != nil {
+				return b, err
+			}
+			continue
+		}
 		if err != nil {
 			return b, err
 		}

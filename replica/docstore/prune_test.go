@@ -258,6 +258,32 @@ func TestFloorIsKept(t *testing.T) {
 	}
 }
 
+func TestThatAReaderIsAheadIsKept(t *testing.T) {
+	n := newNode(t, 1)
+	n.set(10, "d", "a", "x")
+	if n.space.NoteReader(n.space.VV()) {
+		t.Error("one who has the same is noted")
+	}
+	more := crdt.NewVersionVector(crdt.Dot{Replica: 7, Time: 12})
+	if !n.space.NoteReader(more) || n.space.NoteReader(more) {
+		t.Error("one who has more is not noted once")
+	}
+	n.set(11, "d", "a", "y")
+	n.reload()
+	if n.space.NoteReader(more) {
+		t.Error("it was forgotten")
+	}
+	n.space.breakFeed()
+	n.set(12, "d", "a", "z")
+	n.reload()
+	if floor, breach, err := Floors(n.snapshot(), 1); floor != 3 || breach != 3 || err != nil {
+		t.Errorf("floor %d, breach %d, %v", floor, breach, err)
+	}
+	if !n.space.NoteReader(more) {
+		t.Error("the next one is not noted")
+	}
+}
+
 // b has everything of a up to 10, but not the field that was written then, for a has written it anew at 20. Were 10 stable at b, the
 // old entry would be dead there when somebody else sends it, and nothing in the cell would say why.
 func TestStableDoesNotRiseWhereTheSpaceIsOpen(t *testing.T) {

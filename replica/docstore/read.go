@@ -182,11 +182,11 @@ func Feed(r store.Snapshot, space uint32, since uint64) iter.Seq2[FeedEntry, err
 	}
 }
 
-// Floor returns Space.Floor as a snapshot has it.
-func Floor(r store.Snapshot, space uint32) (uint64, error) {
+// Floors returns Space.Floor as a snapshot has it, and Space.Breach.
+func Floors(r store.Snapshot, space uint32) (floor, breach uint64, err error) {
 	s := &Space{number: space}
-	err := s.loadMeta(r)
-	return s.floor, err
+	err = s.loadMeta(r)
+	return s.floor, s.breach, err
 }
 
 // Newest returns Space.Arrival as a snapshot has it.

@@ -150,6 +150,9 @@ func (s *Space) completeSnapshot() crdt.VersionVector {
 	}
 	s.dropMark()
 	s.settleHidden()
+	if s.ahead {
+		s.breakFeed()
+	}
 	return risen
 }
 

@@ -26,6 +26,8 @@ type Space struct {
 	arrival   uint64 // of the document that changed last
 	documents int64  // that have a live entry
 	floor     uint64 // the greatest arrival of which the feed has forgotten something
+	breach    uint64 // the greatest floor that is one for readers who are on their way too
+	ahead     bool   // a reader who has more than vv reads the feed, see NoteReader
 
 	conflicts  int64 // of all documents
 	conflicted int64 // documents that have any
@@ -92,12 +94,13 @@ func (s *Space) loadMeta(r store.Snapshot) error {
 		n[i] = binary.BigEndian.Uint64(b[16+8*i:])
 	}
 	s.arrival, s.documents, s.conflicts, s.conflicted, s.floor = n[0], int64(n[1]), int64(n[2]), int64(n[3]), n[4]
+	s.breach, s.ahead = n[5], n[6] > 0
 	return nil
 }
 
 // metaNumbers is how many numbers follow the digest in meta. New ones come at the end; those that an older record lacks
 // are zero.
-const metaNumbers = 5
+const metaNumbers = 7
 
 func (s *Space) loadVectors(r store.Snapshot) error {
 	prefix := spaceKey(kindVector, s.number, 0)
@@ -160,7 +163,11 @@ func (s *Space) Flush(b *store.Batch) {
 	key := spaceKey(kindMeta, s.number, 0)
 	d := s.digest.Bytes()
 	v := append(make([]byte, 4, 4+16+8*metaNumbers), d[:]...)
-	for _, n := range [metaNumbers]uint64{s.arrival, uint64(s.documents), uint64(s.conflicts), uint64(s.conflicted), s.floor} {
+	ahead := uint64(0)
+	if s.ahead {
+		ahead = 1
+	}
+	for _, n := range [metaNumbers]uint64{s.arrival, uint64(s.documents), uint64(s.conflicts), uint64(s.conflicted), s.floor, s.breach, ahead} {
 		v = binary.BigEndian.AppendUint64(v, n)
 	}
 	for len(v) > 4+32 && binary.BigEndian.Uint64(v[len(v)-8:]) == 0 {
@@ -257,6 +264,26 @@ func (s *Space) Arrival() uint64 { return s.arrival }
 // Floor returns the greatest arrival number of which the feed has forgotten something: a document that was deleted, and
 // pruned, leaves no entry behind. Who has read the feed up to less may have missed that.
 func (s *Space) Floor() uint64 { return s.floor }
+
+// Breach returns the greatest floor that holds for readers who are on their way too.
+func (s *Space) Breach() uint64 { return s.breach }
+
+// NoteReader takes note that a reader who has what vv covers, by another node's word, reads the feed from now on; it reports whether that is to
+// be written. If the reader has more than this replica, and that is then brought up by a snapshot, the feed cannot tell what was deleted meanwhile:
+// what the replica never had. So the end of a snapshot becomes the floor of the feed, also for those who are reading it.
+func (s *Space) NoteReader(vv crdt.VersionVector) bool {
+	if s.ahead || vv.LessOrEqual(s.vv) {
+		return false
+	}
+	s.ahead, s.dirty = true, true
+	return true
+}
+
+// breakFeed lets all begin anew that read the feed.
+func (s *Space) breakFeed() {
+	s.arrival++
+	s.floor, s.breach, s.ahead, s.dirty = s.arrival, s.arrival, false, true
+}
 
 // Documents returns the number of documents that have a live entry.
 func (s *Space) Documents() int64 { return s.documents }
