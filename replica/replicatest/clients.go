@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -35,6 +34,7 @@ type client struct {
 
 	copies map[string]string // what it has followed, by document
 	vector crdt.VersionVector
+	ahead  *reading // nil: it reads nothing from a home that has less than it
 }
 
 // seenEntry is an entry that a client has read: the dot that it had then, and whose it is.
@@ -69,6 +69,9 @@ func (s *simulation) someClients() {
 		return
 	}
 	c := s.clients[s.client.IntN(len(s.clients))]
+	if c.ahead != nil {
+		s.follow(c)
+	}
 	s.drawing(s.client, func() {
 		switch d := s.rng.IntN(100); {
 		case d < 30:
@@ -100,7 +103,7 @@ func (s *simulation) drawClients(p *plan) {
 	if p.holds { // few runs come to that
 		share = 0.6
 	}
-	if s.client.Float64() >= share || s.withoutClients {
+	if s.client.Float64() >= share || s.leaves.clients {
 		return
 	}
 	p.clients = 1 + s.client.IntN(6)
@@ -121,11 +124,33 @@ func (n *node) mayWrite() bool {
 }
 
 // move gives a client another home. It takes along what it has read, and what is not settled as far as it knows.
-func (s *simulation) move(c *client) {
-	c.home = s.nodes[s.rng.IntN(len(s.nodes))]
+func (s *simulation) move(c *client) { s.moveTo(c, s.nodes[s.rng.IntN(len(s.nodes))]) }
+
+func (s *simulation) moveTo(c *client, n *node) {
+	if !s.leaves.readers && s.chance(0.3) { // else it has what was there some time ago
+		s.follow(c)
+	}
+	c.home = n
 	c.waits, c.behind = nil, 0
 	s.counts[ClientsMoved]++
 	s.tracef("client %d moves to node %d", c.index, c.home.index)
+	if !s.leaves.readers {
+		s.follow(c)
+	}
+}
+
+// welcome lets clients come to a node that has just joined, and has nothing yet.
+func (s *simulation) welcome(n *node) {
+	if s.leaves.readers {
+		return
+	}
+	for _, c := range s.clients {
+		s.drawing(s.client, func() {
+			if s.chance(0.8) {
+				s.moveTo(c, n)
+			}
+		})
+	}
 }
 
 // readAtHome reads some documents of those that are durable at the client's home.
@@ -171,85 +196,6 @@ func (s *simulation) clientKeys() []string {
 		keys = append(keys, fmt.Sprintf("doc/%d", i))
 	}
 	return append(keys, "large")
-}
-
-// follow brings the client's copies of all documents up to what is durable at its home, by nothing but the vector that it had at
-// some other node: only documents that refer to something beyond are read. Then they are what the home has.
-func (s *simulation) follow(c *client) {
-	n := c.home
-	if n.isDown || n.isAbsent || len(s.hurt[c.space]) > 0 {
-		return
-	}
-	snap, err := n.store.Snapshot()
-	if err != nil {
-		s.failf("node %d: %v", n.index, err)
-		return
-	}
-	defer snap.Close()
-	state, err := docstore.Load(snap, spaceNumber(c.space))
-	if err != nil {
-		s.failf("node %d: %v", n.index, err)
-		return
-	}
-	unnamed, err := docstore.Unnamed(snap, spaceNumber(c.space))
-	if err != nil || state.Rejoining() != nil {
-		return
-	}
-	has, had := c.vector, c.copies
-	switch {
-	case !unnamed.LessOrEqual(has) || s.chance(0.1):
-		s.counts[FollowersReset]++
-		has, had = crdt.VersionVector{}, nil
-	case !has.LessOrEqual(state.Firm()):
-		return // the client has more than its home, which comes there later
-	default:
-		s.counts[Followed]++
-	}
-	beyond, _, err := docstore.Beyond(snap, spaceNumber(c.space), has, math.MaxInt)
-	if err != nil {
-		s.failf("node %d: %v", n.index, err)
-		return
-	}
-	copies := make(map[string]string)
-	there := make(map[string]string)
-	for doc, err := range docstore.Scan(snap, spaceNumber(c.space), docstore.Range{}) {
-		if err != nil {
-			s.failf("node %d: %v", n.index, err)
-			return
-		}
-		there[doc.Key] = shownTo(doc.Document)
-		if _, found := slices.BinarySearch(beyond, doc.Arrival); found == doc.Document.IsCovered(has) && unnamed.LessOrEqual(has) {
-			s.failf("node %d: by the log document %q is beyond %s: %v", n.index, doc.Key, has, found)
-		}
-		if has.Len() > 0 && doc.Document.IsCovered(has) {
-			copies[doc.Key] = had[doc.Key]
-		} else {
-			copies[doc.Key] = there[doc.Key]
-		}
-	}
-	for _, key := range s.clientKeys() {
-		if _, ok := there[key]; !ok {
-			copies[key] = had[key]
-		}
-		if copies[key] != there[key] {
-			s.failf("client %d, with %s, has %q of document %q, and node %d at %s has %q",
-				c.index, has, copies[key], key, n.index, state.VV(), there[key])
-		}
-	}
-	if state.IsClosed() {
-		c.copies, c.vector = copies, state.VV().Clone()
-	}
-}
-
-// shownTo returns all that is live in a document; "" for one that is deleted.
-func shownTo(doc *crdt.Document) string {
-	var b strings.Builder
-	for f := range doc.Fields() {
-		if len(f.Cell.Live) > 0 {
-			fmt.Fprint(&b, f.Path, f.Cell.Live)
-		}
-	}
-	return b.String()
 }
 
 // writeOffline makes a transaction by what the client has read, and gives it to nobody yet.

@@ -12,7 +12,8 @@
 //	a crash before a commit has ended, or after it and before anybody was told; a commit that fails;
 //	an old backup restored; a clock set wrong; a node that joins late;
 //	members told of, or one evicted; stable raised; a step of pruning;
-//	a client that reads at its home, writes into its queue, gives that to its home, hears of it or not, or moves.
+//	a client that reads at its home, writes into its queue, gives that to its home, hears of it or not, or moves;
+//	a client that follows its home by the vector that it had elsewhere, or by the feed of a home that has less.
 //
 // The oracle keeps, for each transaction, what it wrote and exactly which entries its author had seen and removed or
 // replaced, by its own reading of the rules: an entry is live iff it was written and no transaction that had seen

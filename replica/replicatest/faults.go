@@ -39,6 +39,7 @@ func (s *simulation) fault() {
 	case n.isAbsent:
 		s.counts[LateJoins]++
 		n.isAbsent = false
+		s.welcome(n)
 	case d < 2:
 		if s.plan.crashes {
 			s.crash(n)
@@ -261,6 +262,7 @@ func (s *simulation) restore(n *node) {
 	}
 	s.stop(n)
 	n.wasRestored = true
+	n.lives++
 	n.store = b.store.Clone()
 	s.kept = slices.DeleteFunc(s.kept, func(k keptRecord) bool { return k.replica.node == n })
 	s.isMended = s.isMended && !b.isHurt

@@ -16,6 +16,8 @@ const (
 	ClientReads          //
 	Followed             // documents that clients had of another node brought up to date by a vector
 	FollowersReset       // the same from the beginning
+	ReadersAhead         // clients that read at a home which had less than they
+	ReadersOvertaken     // of these, compared with the home once it had all
 	LanesTaken           // of these transactions, by another ID than the home's first
 	LargeDocuments       // written beyond what one record holds
 	Merges               // deltas that brought something
@@ -144,6 +146,8 @@ var kindNames = [numKinds]string{
 	ClientReads:          "client reads",
 	Followed:             "followed by vector",
 	FollowersReset:       "followers reset",
+	ReadersAhead:         "readers ahead",
+	ReadersOvertaken:     "readers overtaken",
 	LanesTaken:           "lanes taken",
 	ClientDuplicates:     "client duplicates",
 	ClientAcksLost:       "client acks lost",

@@ -37,6 +37,7 @@ type node struct {
 	backups  []*backup
 
 	wasRestored bool // from a backup, at some time
+	lives       int  // of the store: those that ended with a backup restored
 }
 
 // replica is one space of a node.
@@ -84,6 +85,7 @@ type groupPart struct {
 	risen    crdt.VersionVector
 	known    []known // what became known, in order
 	forgets  bool    // stable rose
+	noted    bool    // that a reader is ahead
 }
 
 // written is a cell of a local transaction of one ReplicaID.
@@ -99,7 +101,7 @@ func newGroup(spaces int) *group {
 // isEmpty also looks at what came: a delta whose cells are all known puts nothing into the batch before it is sealed.
 func (g *group) isEmpty() bool {
 	for i := range g.parts {
-		if g.parts[i].risen.Len() > 0 || g.parts[i].partial || g.parts[i].forgets {
+		if g.parts[i].risen.Len() > 0 || g.parts[i].partial || g.parts[i].forgets || g.parts[i].noted {
 			return false
 		}
 	}

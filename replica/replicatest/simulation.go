@@ -48,9 +48,15 @@ type simulation struct {
 	client   *rand.Rand
 	clients  []*client
 
-	withoutClients bool
-	trace          io.Writer
-	failure        *Failure
+	leaves  without
+	trace   io.Writer
+	failure *Failure
+}
+
+// without says what is left out of a run, so that seeds from before there was such a thing make the history that they made then.
+type without struct {
+	clients bool
+	readers bool // clients that read at a home which has less than they
 }
 
 const startMillis = 1_700_000_000_000
@@ -70,11 +76,11 @@ func (f *Failure) Error() string {
 // Run runs the simulation of one seed. If it goes wrong it returns a Failure, whose text has the commands that replay
 // it. Each event is written to trace, unless that is nil.
 func Run(seed uint64, trace io.Writer) (counts Counts, failure *Failure) {
-	return run(seed, trace, false)
+	return run(seed, trace, without{})
 }
 
-func run(seed uint64, trace io.Writer, withoutClients bool) (counts Counts, failure *Failure) {
-	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace, withoutClients: withoutClients}
+func run(seed uint64, trace io.Writer, leave without) (counts Counts, failure *Failure) {
+	s := &simulation{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x616e616272616e63)), trace: trace, leaves: leave}
 	s.client = s.draws("clients")
 	s.forget = s.draws("forget")
 	s.rejoin = s.draws("rejoin")
@@ -239,6 +245,11 @@ func (s *simulation) settle() {
 	s.mendAll()
 	if s.failure == nil {
 		s.checkQuiet()
+	}
+	for _, c := range s.clients {
+		if c.ahead != nil {
+			s.follow(c)
+		}
 	}
 	if s.failure == nil && s.plan.forgets {
 		s.forgetAll()

@@ -69,10 +69,10 @@ func TestFixedSeeds(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			for _, seed := range readSeeds(t, file) {
-				// With the history that the seed made before there were clients, too.
-				for _, withoutClients := range []bool{false, true} {
-					if _, failure := run(seed, nil, withoutClients); failure != nil {
-						t.Errorf("without clients: %v: %v", withoutClients, failure)
+				// With the histories that the seed made before there were clients, or such readers, too.
+				for _, leave := range []without{{}, {readers: true}, {clients: true}} {
+					if _, failure := run(seed, nil, leave); failure != nil {
+						t.Errorf("without %+v: %v", leave, failure)
 					}
 				}
 			}
