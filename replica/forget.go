@@ -15,6 +15,9 @@ const (
 	// gossipInterval is how often at least vectors are told while there are writes all the time. When there is a pause they are told at once,
 	// for then they say most.
 	gossipInterval = 15 * time.Second
+	// gossipPerMember: but not more often than this for each member. One write changes the vectors of all, so that it would cost each node of a large
+	// mesh a hundred times its size.
+	gossipPerMember = 50 * time.Millisecond
 	// heardSteps: that a member is still there is told and stored when it has moved by this part of MaxOffline.
 	heardSteps = 16
 
@@ -77,9 +80,10 @@ func (s *Space) gossip(f *forgetting, now time.Time) {
 	s.mu.Lock()
 	s.members.Refresh(now, refresh)
 	version, sessions := s.members.Version(), len(s.sessions)
-	quiet := f.vv.Equal(s.durable.VV)
+	waited, atLeast := now.Sub(f.gossiped).Abs(), time.Duration(s.members.Len())*gossipPerMember
+	quiet := f.vv.Equal(s.durable.VV) && waited >= atLeast
 	f.vv = s.durable.VV
-	due := now.Sub(f.gossiped).Abs() >= gossipInterval
+	due := waited >= max(gossipInterval, atLeast)
 	if sessions == 0 || version == f.version && sessions == f.sessions && !due {
 		s.mu.Unlock()
 		return

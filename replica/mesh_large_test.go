@@ -171,6 +171,19 @@ func TestLargeMesh(t *testing.T) {
 			t.Errorf("once the node has a tree its writes take %.1f hops", most)
 		}
 
+		// Each changes what all members hold, and that is told.
+		const sparse, pause = 12, 5 * time.Second
+		before = m.traffic()
+		for i := range sparse {
+			set(t, m.spaces[0], fmt.Sprint("sparse ", i), "i", i)
+			pass(pause)
+		}
+		told := m.traffic().since(before).bytes / uint64(nodes) / uint64((sparse*pause).Seconds())
+		t.Logf("a write each %s: %d bytes a node and second", pause, told)
+		if told > 8000 {
+			t.Errorf("a write each %s costs a node %d bytes a second", pause, told)
+		}
+
 		before = m.traffic()
 		took := m.write(t, writers, writes, bytes, every)
 		got := m.traffic().since(before)

@@ -46,6 +46,9 @@ func NewRoster(self PeerID, stored []Member) *Roster {
 // Version changes whenever there is something new to tell or to conclude.
 func (r *Roster) Version() uint64 { return r.version }
 
+// Len returns the number of members, this node not counted.
+func (r *Roster) Len() int { return len(r.members) }
+
 func (r *Roster) changed(p PeerID) {
 	r.dirty[p] = struct{}{}
 	r.version++
