@@ -12,8 +12,8 @@ import (
 // collect: they hold no pointers. By default the collector lets as much garbage gather as there is in use, and each
 // compaction then leaves the process hundreds of megabytes larger than it needs to be.
 const (
-	nodeMemory     = 96 << 20 // for the collector: the store's mapped files come on top
-	nodeSlack      = 32 << 20 // above what is in use: with less the collector does little else, with more there is more garbage
+	nodeMemory     = 128 << 20 // for the collector: the store's mapped files come on top
+	nodeSlack      = 32 << 20  // above what is in use: with less the collector does little else, with more there is more garbage
 	nodeGCPercent  = 50
 	memoryInterval = time.Second
 )
