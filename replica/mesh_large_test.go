@@ -178,7 +178,7 @@ func TestLargeMesh(t *testing.T) {
 			set(t, m.spaces[0], fmt.Sprint("sparse ", i), "i", i)
 			pass(pause)
 		}
-		told := m.traffic().since(before).bytes / uint64(nodes) / uint64((sparse*pause).Seconds())
+		told := m.traffic().since(before).bytes / uint64(nodes) / uint64((sparse * pause).Seconds())
 		t.Logf("a write each %s: %d bytes a node and second", pause, told)
 		if told > 8000 {
 			t.Errorf("a write each %s costs a node %d bytes a second", pause, told)
