@@ -71,7 +71,11 @@ func (s *Space) noteReader(vv crdt.VersionVector) error {
 	}
 	r := s.r
 	r.mu.Lock()
-	if err := r.waitForRoom(); err != nil {
+	err := r.waitForRoom()
+	if err == nil {
+		err = s.checkHere()
+	}
+	if err != nil {
 		r.mu.Unlock()
 		return err
 	}

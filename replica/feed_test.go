@@ -239,3 +239,15 @@ func TestReadersGoOnDuringASnapshotIfNoneIsAhead(t *testing.T) {
 		t.Errorf("it reads %d documents, want 200", len(got))
 	}
 }
+
+// What is noted of a reader must not come into the store after the space has gone.
+func TestReaderOfARemovedSpaceIsNotNoted(t *testing.T) {
+	r := open(t, replica.Config{})
+	s := space(t, r)
+	if err := r.RemoveSpace(t.Context(), s.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.FeedVector(crdt.NewVersionVector(crdt.Dot{Replica: 7, Time: 12}), nil); !errors.Is(err, replica.ErrSpace) {
+		t.Errorf("%v", err)
+	}
+}
