@@ -237,7 +237,7 @@ func TestReaderOfANodeThatIsBehindBeginsAnew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { sub.close() }()
+		defer sub.close()
 		v.drain(sub)
 		if len(v.docs) != 2 {
 			t.Errorf("the node has nothing, and took from the client: it has %v", v.docs)

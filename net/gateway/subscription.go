@@ -145,8 +145,12 @@ func (s *subscription) startOver(why string) error {
 	return nil
 }
 
-// followAnew takes the place of a hub that ended because the node was behind some of its readers, and cannot tell what they have too much.
+// followAnew is for a hub that ended: if it was because the node had been behind some of its readers, and cannot tell what they have too much, the
+// reader begins anew.
 func (s *subscription) followAnew(why error) error {
+	if !errors.Is(why, replica.ErrCursor) {
+		return why
+	}
 	h, err := s.g.follow(s.h.space, s)
 	if err != nil {
 		return err
@@ -193,14 +197,11 @@ func (s *subscription) next(ctx context.Context, most int) (batch, error) {
 			}
 		}
 		ok, err := s.h.take(s, &b)
-		if errors.Is(err, replica.ErrCursor) {
-			if err := s.followAnew(err); err != nil {
+		if err != nil {
+			if err = s.followAnew(err); err != nil {
 				return b, err
 			}
 			continue
-		}
-		if err != nil {
-			return b, err
 		}
 		if ok {
 			break

@@ -21,6 +21,7 @@ import (
 type findings struct {
 	last        uint64 // the last commit that is there
 	undisturbed bool   // nobody touched the files since they were closed cleanly
+	tableBytes  int64  // of all tables
 	redo        *redoBatch
 	remove      []string
 	cut         []cut // after remove
@@ -107,7 +108,8 @@ func (x *examination) tables() (orphans uint64, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("open %s: %w", x.dir, err)
 	}
-	deep := tableBytes(x.data, manifest) <= deepCheckBytes
+	x.tableBytes = tableBytes(x.data, manifest)
+	deep := x.tableBytes <= deepCheckBytes
 	for id, m := range manifest {
 		info, err := checkTable(table.NewFilename(id, x.data), m.Compression, deep)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -164,7 +164,7 @@ func (s *Store) begin(sc *sidecar) error {
 			}
 		}
 	}
-	if s.db, err = openBadger(s.opts, s.log); err != nil {
+	if s.db, err = openBadger(s.opts, found.tableBytes, s.log); err != nil {
 		return err
 	}
 	if err := s.resume(sc, found); err != nil {
@@ -210,19 +210,19 @@ func (s *Store) enter(sc *sidecar, p phase) error {
 
 // openBadger opens Badger, and turns a panic of it into an error. (A panic in a goroutine of Badger's cannot be
 // caught: that is why the tables are examined first.)
-func openBadger(o Options, log *logger) (db *badger.DB, err error) {
+func openBadger(o Options, stored int64, log *logger) (db *badger.DB, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			db, err = nil, damagedInside(o.Dir, "Badger panicked: %v", p)
 		}
 	}()
-	if db, err = badger.OpenManaged(badgerOptions(o, log)); err != nil {
+	if db, err = badger.OpenManaged(badgerOptions(o, stored, log)); err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.Dir, err)
 	}
 	return db, nil
 }
 
-func badgerOptions(o Options, log *logger) badger.Options {
+func badgerOptions(o Options, stored int64, log *logger) badger.Options {
 	b := badger.DefaultOptions(dataDir(o.Dir)).WithLogger(log)
 	b.ReadOnly = o.ReadOnly
 	b.SyncWrites = o.Sync == SyncAlways
@@ -239,7 +239,7 @@ func badgerOptions(o Options, log *logger) badger.Options {
 	b.NumMemtables = 2
 	b.NumCompactors = 2
 	// Badger keeps eight table builders, each several times as large as a table, for as long as it has work for one.
-	b.BaseTableSize = tableSize(diskBytes(dataDir(o.Dir)))
+	b.BaseTableSize = tableSize(stored)
 	b.TableSizeMultiplier = 1
 	b.BlockSize = 8 << 10 // with 4 KiB a store takes 6 % more disk
 	b.Compression = tableCompression

@@ -435,7 +435,7 @@ func (s *simulation) checkSettled(n *node, t *clientTx) {
 	}
 	defer snap.Close()
 	rec, _, err := n.replicas[t.client.space].state.Client(snap, t.client.id)
-	if err != nil || rec.Last < t.seq && !n.wasRestored {
+	if err != nil || rec.Last < t.seq && n.lives == 0 {
 		s.failf("node %d: it has settled transaction %d of client %d, and its record ends at %d: %v", n.index, t.seq, t.client.index, rec.Last, err)
 	}
 }
@@ -495,7 +495,7 @@ func (d *draft) sees(op clientOp, ev crdt.Event, cell, tx int) bool {
 	}
 	// Only the node that has given a transaction another name knows both, and forgets that if it is put back to before.
 	t := d.oracle.txs[tx]
-	knowsNames := t.node == d.node.index && !d.node.wasRestored
+	knowsNames := t.node == d.node.index && d.node.lives == 0
 	return slices.ContainsFunc(op.seen[cell], func(e seenEntry) bool { return e.tx == tx && (knowsNames || d.present(e.dot) == t.dot) })
 }
 

@@ -261,7 +261,6 @@ func (s *simulation) restore(n *node) {
 		before[i] = s.onDisk(r)
 	}
 	s.stop(n)
-	n.wasRestored = true
 	n.lives++
 	n.store = b.store.Clone()
 	s.kept = slices.DeleteFunc(s.kept, func(k keptRecord) bool { return k.replica.node == n })

@@ -110,7 +110,7 @@ func (s *simulation) readAhead(c *client, snap store.Snapshot, state *docstore.S
 	n := c.home
 	if state.NoteReader(c.vector) { // it is not durable yet
 		if r := n.replicas[c.space]; r.state.NoteReader(c.vector) {
-			n.group.parts[c.space].noted = true
+			n.group.parts[c.space].touched = true
 		}
 		return nil
 	}

@@ -99,7 +99,7 @@ func (r *replica) raiseStable(to crdt.VersionVector) {
 	}
 	s.counts[StableRaised]++
 	s.tracef("node %d: stable is %s", r.node.index, r.state.Stable())
-	r.node.group.parts[r.space].forgets = true
+	r.node.group.parts[r.space].touched = true
 	r.checkVectors()
 }
 

@@ -36,8 +36,7 @@ type node struct {
 	poisoned map[crdt.ReplicaID]bool
 	backups  []*backup
 
-	wasRestored bool // from a backup, at some time
-	lives       int  // of the store: those that ended with a backup restored
+	lives int // of the store: those that ended with a backup restored
 }
 
 // replica is one space of a node.
@@ -84,8 +83,7 @@ type groupPart struct {
 	partial  bool // a part of a delta is in it, the end of which is not
 	risen    crdt.VersionVector
 	known    []known // what became known, in order
-	forgets  bool    // stable rose
-	noted    bool    // that a reader is ahead
+	touched  bool    // something changed that comes into the batch when it is sealed
 }
 
 // written is a cell of a local transaction of one ReplicaID.
@@ -101,7 +99,7 @@ func newGroup(spaces int) *group {
 // isEmpty also looks at what came: a delta whose cells are all known puts nothing into the batch before it is sealed.
 func (g *group) isEmpty() bool {
 	for i := range g.parts {
-		if g.parts[i].risen.Len() > 0 || g.parts[i].partial || g.parts[i].forgets || g.parts[i].noted {
+		if g.parts[i].risen.Len() > 0 || g.parts[i].partial || g.parts[i].touched {
 			return false
 		}
 	}
