@@ -53,6 +53,7 @@ type relayed struct {
 	due     time.Duration //
 	hasty   bool          // the trial was sent because the patience was over
 	prompt  bool          // the next acknowledgement goes out at once
+	owed    hlc.Time      // so do all until this is acknowledged: the peer has sent it, and waits for the word
 }
 
 type verdict uint8
@@ -192,10 +193,10 @@ func (s *Session) receiveKnown(m *Refusal) {
 }
 
 // comesFrom notes a delta that the peer sent: it waits for the acknowledgement, and has a source of the origin's writes, or is it.
-func (s *Session) comesFrom(r crdt.ReplicaID) {
-	s.comesFromElsewhere(r)
-	if o := s.relay.origins[r]; o != nil {
-		o.prompt = true
+func (s *Session) comesFrom(end crdt.Dot) {
+	s.comesFromElsewhere(end.Replica)
+	if o := s.relay.origins[end.Replica]; o != nil {
+		o.owed = max(o.owed, end.Time)
 	}
 }
 
@@ -244,7 +245,7 @@ func (s *Session) noteSent(r crdt.ReplicaID, end hlc.Time) {
 // ackWaits reports whether the acknowledgement of an origin may wait for others to go with.
 func (s *Session) ackWaits(r crdt.ReplicaID) bool {
 	o := s.relay.origins[r]
-	if o == nil || o.prompt || o.verdict != elsewhere {
+	if o == nil || o.prompt || o.owed > s.told.Get(r) || o.verdict != elsewhere {
 		return false
 	}
 	if !s.relay.acksWait {

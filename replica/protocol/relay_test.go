@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -75,6 +76,22 @@ func TestWhatThePeerGetsFromElsewhereIsNotRelayed(t *testing.T) {
 	if at, ok := s.Due(); ok {
 		t.Errorf("it still waits, until %s", at)
 	}
+}
+
+func TestSourceIsToldAtOnceOfAllThatItSent(t *testing.T) {
+	local := State{Self: replicaB}
+	s := opened(t, local, Vectors{})
+	s.Tick(begin)
+	drain(t, s)
+	for at := hlc.Time(1); at <= 3; at++ {
+		receive(t, s, delta(replicaA, at-1, at))
+	}
+	for at := hlc.Time(1); at <= 3; at++ { // the first is durable when all have come
+		advanceTo(s, &local, replicaA, at)
+		expect(t, drain(t, s), fmt.Sprintf("ack {a:%d}", at))
+	}
+	advanceTo(s, &local, replicaA, 4) // from another peer
+	expect(t, drain(t, s))
 }
 
 func TestPatienceEndsAndThenRelaysGoOutAtOnceAgain(t *testing.T) {

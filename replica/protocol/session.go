@@ -192,7 +192,7 @@ func (s *Session) receiveDelta(m *Delta) Step {
 	end := crdt.Dot{Replica: m.Origin, Time: m.To}
 	s.sent.Advance(end)
 	acked := s.acked.Advance(end)
-	s.comesFrom(m.Origin)
+	s.comesFrom(end)
 	return Step{Merge: m, Acked: acked}
 }
 
