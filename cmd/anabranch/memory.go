@@ -14,7 +14,7 @@ import (
 const (
 	nodeMemory     = 128 << 20 // for the collector: the store's mapped files come on top
 	nodeSlack      = 32 << 20  // above what is in use: with less the collector does little else, with more there is more garbage
-	nodeGCPercent  = 50
+	nodeGCPercent  = 30
 	memoryInterval = time.Second
 )
 
