@@ -14,8 +14,8 @@ import (
 // transaction or delta comes on top, so that every group stays within what one commit takes, and most of them within
 // what the store commits fastest.
 const (
-	groupBytes   = 1 << 20
-	groupEntries = 8 << 10
+	groupBytes   = 1 << 19
+	groupEntries = 4 << 10
 )
 
 // group is what one commit of the store makes durable: local transactions and merged deltas that waited

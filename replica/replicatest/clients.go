@@ -34,6 +34,7 @@ type client struct {
 
 	copies map[string]string // what it has followed, by document
 	vector crdt.VersionVector
+	begins bool     // the home has noted that it has less than the client, who reads there as soon as that is durable
 	ahead  *reading // nil: it reads nothing from a home that has less than it
 }
 
@@ -69,7 +70,7 @@ func (s *simulation) someClients() {
 		return
 	}
 	c := s.clients[s.client.IntN(len(s.clients))]
-	if c.ahead != nil {
+	if c.begins || c.ahead != nil {
 		s.follow(c)
 	}
 	s.drawing(s.client, func() {
@@ -131,7 +132,7 @@ func (s *simulation) moveTo(c *client, n *node) {
 		s.follow(c)
 	}
 	c.home = n
-	c.waits, c.behind = nil, 0
+	c.waits, c.behind, c.begins = nil, 0, false
 	s.counts[ClientsMoved]++
 	s.tracef("client %d moves to node %d", c.index, c.home.index)
 	if !s.leaves.readers {

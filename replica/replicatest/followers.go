@@ -112,6 +112,7 @@ func (s *simulation) readAhead(c *client, snap store.Snapshot, state *docstore.S
 		if r := n.replicas[c.space]; r.state.NoteReader(c.vector) {
 			n.group.parts[c.space].touched = true
 		}
+		c.begins = true
 		return nil
 	}
 	_, breach, err := docstore.Floors(snap, spaceNumber(c.space))
@@ -119,6 +120,7 @@ func (s *simulation) readAhead(c *client, snap store.Snapshot, state *docstore.S
 		return err
 	}
 	s.counts[ReadersAhead]++
+	c.begins = false
 	s.tracef("client %d reads at node %d, which has less", c.index, n.index)
 	c.ahead = &reading{node: n, life: n.lives, breach: breach, copies: maps.Clone(c.copies)}
 	return s.readFeed(c.ahead, snap, spaceNumber(c.space), func(d *crdt.Document) bool { return !d.IsCovered(c.vector) })
