@@ -12,7 +12,8 @@ import (
 
 // A group of this size takes no more: the next transaction waits until it is being committed. One
 // transaction or delta comes on top, so that every group stays within what one commit takes, and most of them within
-// what the store commits fastest.
+// what the store commits fastest. Larger ones gain nothing, and cost memory: a table of what the store collects in memory
+// may be larger by one group, see docs/benchmarks.md.
 const (
 	groupBytes   = 1 << 19
 	groupEntries = 4 << 10

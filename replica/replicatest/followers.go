@@ -40,6 +40,7 @@ func (s *simulation) follow(c *client) {
 }
 
 func (s *simulation) followIn(c *client, snap store.Snapshot) error {
+	c.begins = false
 	number := spaceNumber(c.space)
 	state, err := docstore.Load(snap, number)
 	if err != nil {
@@ -120,7 +121,6 @@ func (s *simulation) readAhead(c *client, snap store.Snapshot, state *docstore.S
 		return err
 	}
 	s.counts[ReadersAhead]++
-	c.begins = false
 	s.tracef("client %d reads at node %d, which has less", c.index, n.index)
 	c.ahead = &reading{node: n, life: n.lives, breach: breach, copies: maps.Clone(c.copies)}
 	return s.readFeed(c.ahead, snap, spaceNumber(c.space), func(d *crdt.Document) bool { return !d.IsCovered(c.vector) })
