@@ -73,6 +73,7 @@ func openLocked(o Options, lock *dirLock) (*Store, error) {
 	if !o.ReadOnly {
 		s.startCompaction()
 	}
+	s.startReleasing()
 	return s, nil
 }
 
