@@ -54,7 +54,7 @@ func TestSlowPeersHoldUpNobody(t *testing.T) {
 	rng := rand.NewChaCha8([32]byte{1})
 	tr := open(t, quicnet.Config{Identity: identity(t, 1)})
 	a, sa := openSpace(t, replica.Config{Transport: tr})
-	_, sb := openSpace(t, replica.Config{
+	b, sb := openSpace(t, replica.Config{
 		Transport: open(t, quicnet.Config{Identity: identity(t, 2)}), Peers: []replica.Peer{{ID: a.Self(), Addr: tr.Addrs()[0]}},
 	})
 	for i := range slowDocs {
@@ -72,9 +72,10 @@ func TestSlowPeersHoldUpNobody(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{}, slowPeers)
 		for i := range slowPeers {
-			stream := wantEverything(t, tr, byte(10+i))
+			conn, stream := wantEverything(t, tr, byte(10+i))
 			go func() {
 				readSlowly(ctx, stream)
+				conn.CloseWithError(0, "")
 				done <- struct{}{}
 			}()
 		}
@@ -86,7 +87,7 @@ func TestSlowPeersHoldUpNobody(t *testing.T) {
 		for range slowPeers {
 			<-done
 		}
-		time.Sleep(time.Second) // until their sessions have ended
+		waitFor(withPatience(t), t, func() bool { return connectedBesides(a, b.Self()) == 0 })
 		// The stores are in memory, and grow with each exchange: what goes with the slow peers is what they cost.
 		cost = max(cost, int64(with)-int64(liveHeap()))
 	}
@@ -158,7 +159,7 @@ func liveHeap() uint64 {
 
 // wantEverything opens a session as a peer that holds nothing, and reads nothing. Its own window is small, so that what it costs is
 // on the node's side.
-func wantEverything(t *testing.T, tr *quicnet.Transport, number byte) *quic.Stream {
+func wantEverything(t *testing.T, tr *quicnet.Transport, number byte) (*quic.Conn, *quic.Stream) {
 	t.Helper()
 	qc, err := quic.DialAddr(withPatience(t), tr.Addrs()[0], rawTLS(certificate(t, edKey(number)), quicnet.ALPN), &quic.Config{
 		EnableStreamResetPartialDelivery: true, KeepAlivePeriod: time.Second,
@@ -178,7 +179,7 @@ func wantEverything(t *testing.T, tr *quicnet.Transport, number byte) *quic.Stre
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rawStream(t, qc, append(first, vectors...))
+	return qc, rawStream(t, qc, append(first, vectors...))
 }
 
 func readSlowly(ctx context.Context, stream *quic.Stream) {

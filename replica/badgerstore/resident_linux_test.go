@@ -165,18 +165,19 @@ func TestMapsAreEmptiedBesideEverythingElse(t *testing.T) {
 	stop := make(chan struct{})
 	var rest sync.WaitGroup
 	rest.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
 		for n := 0; ; n++ {
 			select {
 			case <-stop:
 				t.Logf("emptied %d times", n)
 				return
-			default:
+			case <-tick.C:
 			}
 			if _, err := s.emptyMaps(self, dir); err != nil {
 				t.Error(err)
 				return
 			}
-			time.Sleep(time.Millisecond)
 		}
 	})
 	rest.Go(func() {
