@@ -205,7 +205,7 @@ func TestChangeOfAPlainFieldLoadsNothingElse(t *testing.T) {
 	}
 	loaded := 0
 	for _, part := range doc.parts {
-		if part.loaded {
+		if part.isLoaded() {
 			loaded++
 		}
 	}

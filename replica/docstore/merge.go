@@ -226,7 +226,7 @@ func (d *openDoc) mergeFields(fields []crdt.Field, left room, merge func(crdt.Fi
 type newcomer struct {
 	doc     openDoc
 	outcome outcome
-	parts   [1]part
+	whole   whole
 	writes  [2]write // of the log and, now and then, of the conflicts
 }
 
@@ -251,8 +251,7 @@ func (n *newcomers) next() *newcomer {
 // adopt takes a document that is new here as it came: merged into nothing, cells stay what they are, and
 // their packed form is canonical.
 func (s *Space) adopt(n *newcomer, in crdt.DocumentDelta, fields []crdt.Field) (*outcome, error) {
-	n.parts[0].loaded = true
-	n.doc = openDoc{space: s, key: in.Key, parts: n.parts[:]}
+	n.doc = openDoc{space: s, key: in.Key, parts: n.whole.asParts()}
 	n.outcome = outcome{doc: &n.doc, changed: fields, cells: in.Cells, record: record{cells: in.Cells}, batch: n.writes[:0]}
 	o := &n.outcome
 	for _, f := range fields {

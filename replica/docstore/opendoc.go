@@ -18,11 +18,28 @@ const (
 
 // part is one record of a document: all of it, or one chunk.
 type part struct {
-	start    crdt.PathKey
-	loaded   bool
-	dots     []crdt.Dot // that the stored record refers to, sorted; known once loaded
-	segments int        // that the stored chunk is in; known once loaded
-	bytes    int        // of the stored cells; known once loaded
+	start crdt.PathKey
+	*loaded
+}
+
+// loaded is what is known of a part once it is loaded; until then it is nil. Of a large document that may be one part of a thousand.
+type loaded struct {
+	dots     []crdt.Dot // that the stored record refers to, sorted
+	segments int        // that the stored chunk is in
+	bytes    int        // of the stored cells
+}
+
+func (p part) isLoaded() bool { return p.loaded != nil }
+
+// whole is the only part of a document that is in one record.
+type whole struct {
+	parts [1]part
+	part  loaded
+}
+
+func (w *whole) asParts() []part {
+	w.parts[0].loaded = &w.part
+	return w.parts[:]
 }
 
 // openDoc is a document being read or changed. Its chunks are loaded as they are needed.
@@ -74,7 +91,7 @@ func (l lookup) open(s *Space, r Reader) (*openDoc, error) {
 }
 
 func (s *Space) newDocument(r Reader, key string) *openDoc {
-	return &openDoc{space: s, from: r, key: key, parts: []part{{loaded: true}}, doc: crdt.NewDocument(nil)}
+	return &openDoc{space: s, from: r, key: key, parts: new(whole).asParts(), doc: crdt.NewDocument(nil)}
 }
 
 // openRecord opens a document whose record was read already.
@@ -96,20 +113,16 @@ func (s *Space) openRecord(r Reader, key string, k, value []byte) (*openDoc, err
 	for _, f := range fields {
 		d.live += liveness(f.Cell)
 	}
-	d.parts = []part{{loaded: true, bytes: len(rec.cells)}}
+	d.parts = new(whole).asParts()
+	d.parts[0].bytes = len(rec.cells)
 	d.parts[0].dots, err = codec.AppendDots(nil, rec.cells)
 	return d, err
 }
 
 func (d *openDoc) openDirectory() error {
-	starts, pieces, err := readDirectory(d.from, d.space.number, d.key)
-	if err != nil {
+	var err error
+	if d.parts, d.pieces, err = readDirectory(d.from, d.space.number, d.key); err != nil {
 		return fmt.Errorf("read the directory of document %q: %w", d.key, err)
-	}
-	d.pieces = pieces
-	d.parts = make([]part, len(starts))
-	for i, s := range starts {
-		d.parts[i].start = s
 	}
 	return nil
 }
@@ -121,7 +134,7 @@ func (d *openDoc) partOf(p crdt.PathKey) int {
 
 func (d *openDoc) load(i int) error {
 	p := &d.parts[i]
-	if p.loaded {
+	if p.isLoaded() {
 		return nil
 	}
 	fields, read, err := d.readPart(i)
@@ -135,7 +148,7 @@ func (d *openDoc) load(i int) error {
 
 // readPart reads a chunk: its fields, and what is known of the part once it is loaded.
 func (d *openDoc) readPart(i int) ([]crdt.Field, part, error) {
-	p := part{start: d.parts[i].start, loaded: true}
+	p := part{start: d.parts[i].start, loaded: &loaded{}}
 	cells, segments, err := readChunk(d.from, chunkKey(d.space.number, d.key, p.start))
 	if err != nil {
 		return nil, p, fmt.Errorf("read document %q: %w", d.key, err)

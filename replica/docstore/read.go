@@ -75,7 +75,7 @@ func Leaves(r Reader, space uint32, key string) iter.Seq2[crdt.Leaf, error] {
 
 // streamPart reads one part of a document, and does not keep it.
 func (d *openDoc) streamPart(i int) (iter.Seq[crdt.Field], error) {
-	if d.parts[i].loaded {
+	if d.parts[i].isLoaded() {
 		return d.doc.Fields(), nil
 	}
 	fields, _, err := d.readPart(i)

@@ -220,11 +220,11 @@ func (n *node) populate(documents int) {
 
 func (n *node) chunkOf(key string, i int) []byte {
 	n.t.Helper()
-	starts, _, err := readDirectory(n.snapshot(), 1, key)
+	parts, _, err := readDirectory(n.snapshot(), 1, key)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return chunkKey(1, key, starts[i])
+	return chunkKey(1, key, parts[i].start)
 }
 
 // TestRepairOfUnequalHistories: two replicas that have parts of each other's writes, by frames that were lost half way, become
@@ -390,11 +390,11 @@ func TestRecordFromBeforeARebaseIsBroughtUpToDate(t *testing.T) {
 			a.own(1000, "large", "held")
 			key := documentKey(1, "large")
 			if c.large {
-				starts, _, err := readDirectory(a.snapshot(), 1, "large")
+				parts, _, err := readDirectory(a.snapshot(), 1, "large")
 				if err != nil {
 					t.Fatal(err)
 				}
-				key = a.chunkOf("large", len(starts)-1) // the one that x is in
+				key = a.chunkOf("large", len(parts)-1) // the one that x is in
 			}
 			old, ok, err := a.snapshot().Get(key)
 			if err != nil || !ok {

@@ -167,44 +167,44 @@ func (b *pieceBuilder) add(key string, cells []byte) error {
 // addChunks takes a document in chunks after the position, as far as the piece has room: then it says where it stopped.
 func (b *pieceBuilder) addChunks(key string) error {
 	r := b.reader
-	starts, _, err := readDirectory(r.store, r.space, key)
+	parts, _, err := readDirectory(r.store, r.space, key)
 	if err != nil {
 		return err
 	}
 	i, from := 0, crdt.PathKey("")
 	if key == b.piece.Lower.Key {
 		from = b.piece.Lower.Path
-		i = max(0, sort.Search(len(starts), func(i int) bool { return starts[i] > from })-1)
+		i = max(0, sort.Search(len(parts), func(i int) bool { return parts[i].start > from })-1)
 	}
 	var fields []crdt.Field
-	for bytes := 0; i < len(starts); i++ {
+	for bytes := 0; i < len(parts); i++ {
 		if b.bytes+bytes >= r.MaxBytes {
-			b.piece.Upper = protocol.Position{Key: key, Path: starts[i]}
+			b.piece.Upper = protocol.Position{Key: key, Path: parts[i].start}
 			break
 		}
-		cells, _, err := readChunk(r.store, chunkKey(r.space, key, starts[i]))
+		cells, _, err := readChunk(r.store, chunkKey(r.space, key, parts[i].start))
 		if err != nil {
 			return err
 		}
 		chunk, _, err := parseChunk(cells)
 		if err == nil {
 			next := crdt.PathKey("")
-			if i+1 < len(starts) {
-				next = starts[i+1]
+			if i+1 < len(parts) {
+				next = parts[i+1].start
 			}
-			err = checkBounds(chunk, starts[i], next)
+			err = checkBounds(chunk, parts[i].start, next)
 		}
 		if err != nil {
-			return fmt.Errorf("chunk at %s: %w", starts[i], err)
+			return fmt.Errorf("chunk at %s: %w", parts[i].start, err)
 		}
 		if chunk = fieldsFrom(chunk, from); len(chunk) == 1 && len(chunk[0].Cell.Live) > 1 && len(cells) > r.MaxCell {
 			if len(b.piece.Documents)+len(fields) > 0 {
-				b.piece.Upper = protocol.Position{Key: key, Path: starts[i]}
+				b.piece.Upper = protocol.Position{Key: key, Path: parts[i].start}
 				break
 			}
 			b.piece.Upper = protocol.AfterDocument(key)
-			if i+1 < len(starts) {
-				b.piece.Upper.Key, b.piece.Upper.Path = key, starts[i+1]
+			if i+1 < len(parts) {
+				b.piece.Upper.Key, b.piece.Upper.Path = key, parts[i+1].start
 			}
 			r.parts = partsOf(*b.piece, key, chunk[0], r.MaxCell)
 			return nil

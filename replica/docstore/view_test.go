@@ -59,9 +59,9 @@ func TestPartsOfALargeDocumentAreReadAsTheyAreNeeded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	starts, _, err := readDirectory(a.snapshot(), 1, "large")
-	if err != nil || len(starts) < 10 {
-		t.Fatalf("%d chunks, %v", len(starts), err)
+	parts, _, err := readDirectory(a.snapshot(), 1, "large")
+	if err != nil || len(parts) < 10 {
+		t.Fatalf("%d chunks, %v", len(parts), err)
 	}
 	r := &countingReader{Reader: a.snapshot()}
 	n, half := 0, 0
