@@ -3,6 +3,7 @@ package docstore
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -38,7 +39,9 @@ type Blocker struct {
 	Fetch bool
 }
 
-// Holds returns what of the IDs of this store lies beyond a limit and may be re-issued, once nothing blocks it.
+// Holds returns what of the IDs of this store lies beyond a limit and may be re-issued, once nothing blocks it. A rebase that a crash broke off takes
+// all that is left, also what has become sound since: a cell does not say which writes of one ID a later one of that ID has replaced, and so who has
+// what is named anew already would miss them, and not know that there is more.
 func (s *Space) Holds(r store.Snapshot, x *Exposure, limit hlc.Time) ([]Hold, error) {
 	var holds []Hold
 	for _, id := range slices.Sorted(maps.Keys(s.owned)) {
@@ -50,7 +53,15 @@ func (s *Space) Holds(r store.Snapshot, x *Exposure, limit hlc.Time) ([]Hold, er
 		if last <= max(limit, floor) && own.Next == 0 || last <= floor {
 			continue
 		}
-		after, err := lastLogged(r, s.number, id, floor, limit)
+		sound := limit
+		if own.Next != 0 {
+			first, err := s.firstRenamed(r, id)
+			if err != nil {
+				return nil, err
+			}
+			sound = min(sound, first-1)
+		}
+		after, err := lastLogged(r, s.number, id, floor, sound)
 		if err != nil {
 			return nil, err
 		}
@@ -83,6 +94,18 @@ func lastLogged(r store.Snapshot, space uint32, id crdt.ReplicaID, from, limit h
 		last = p.dot.Time
 	}
 	return last, nil
+}
+
+// firstRenamed returns the time of the first transaction of id that has another name; hlc.Max if there is none.
+func (s *Space) firstRenamed(r store.Snapshot, id crdt.ReplicaID) (hlc.Time, error) {
+	prefix := ownKey(kindRenamed, s.number, id)
+	for k, err := range r.Keys(prefix, after(prefix)) {
+		if err != nil {
+			return 0, fmt.Errorf("read the names of %s: %w", id, err)
+		}
+		return hlc.Time(binary.BigEndian.Uint64(k[len(prefix):])), nil
+	}
+	return hlc.Max, nil
 }
 
 // Blockers returns what a hold waits for. known are the peers of the space, and life is the present one of the store: of what

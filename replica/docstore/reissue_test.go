@@ -84,6 +84,27 @@ func TestRebaseThatWasBrokenOffGoesOn(t *testing.T) {
 	}
 }
 
+// By the time that it goes on, what is left has become sound. Half of a history under one name and half under another would tell of writes
+// without what replaced them.
+func TestRebaseThatWasBrokenOffTakesAllThatIsLeft(t *testing.T) {
+	a, b := newNode(t, 1), newNode(t, 2)
+	a.own(50, "old", "sound")
+	for i := range 4 {
+		a.own(hlc.Time(1000+i), fmt.Sprint("d", i%3), fmt.Sprint(i))
+	}
+	if a.rebase(100, 1) {
+		t.Fatal("one part was enough")
+	}
+	if !a.rebase(5000, 100) {
+		t.Fatal("it does not come to an end")
+	}
+	if last := a.space.VV().Get(1); last != 50 {
+		t.Errorf("the last that has its old name is of %s, want 50", last)
+	}
+	b.pull(a)
+	equal(t, a, b)
+}
+
 // Damage may leave entries of the log that no document has a cell for. A rebase passes them.
 func TestRebaseEndsThoughTheLogNamesWhatIsNotThere(t *testing.T) {
 	a := newNode(t, 1)
