@@ -32,6 +32,7 @@ type client struct {
 	vector crdt.VersionVector
 	begins bool     // the home has noted that it has less than the client, who reads there as soon as that is durable
 	ahead  *reading // nil: it reads nothing from a home that has less than it
+	absent bool     // it reads seldom, so that much of what it has was deleted, and forgotten, before it reads again
 }
 
 // seenEntry is an entry that a client has read: the dot that it had then, and whose it is.
@@ -80,7 +81,9 @@ func (s *simulation) someClients() {
 		case d < 90:
 			s.readAtHome(c)
 		case d < 96:
-			s.follow(c)
+			if !c.absent {
+				s.follow(c)
+			}
 		default:
 			s.move(c)
 		}
@@ -113,6 +116,12 @@ func (s *simulation) beginClients() {
 			read: make(map[int][]seenEntry), clock: int64(s.client.IntN(20_000) - 10_000),
 		})
 	}
+	if s.leaves.readers || s.leaves.absence {
+		return
+	}
+	for _, c := range s.clients {
+		c.absent = s.client.IntN(2) == 0
+	}
 }
 
 // mayWrite reports whether a node takes transactions.
@@ -124,14 +133,14 @@ func (n *node) mayWrite() bool {
 func (s *simulation) move(c *client) { s.moveTo(c, s.nodes[s.rng.IntN(len(s.nodes))]) }
 
 func (s *simulation) moveTo(c *client, n *node) {
-	if !s.leaves.readers && s.chance(0.3) { // else it has what was there some time ago
+	if !s.leaves.readers && !c.absent && s.chance(0.3) { // else it has what was there some time ago
 		s.follow(c)
 	}
 	c.home = n
 	c.waits, c.behind, c.begins = nil, 0, false
 	s.counts[ClientsMoved]++
 	s.tracef("client %d moves to node %d", c.index, c.home.index)
-	if !s.leaves.readers {
+	if !s.leaves.readers && (!c.absent || s.chance(0.1)) {
 		s.follow(c)
 	}
 }
@@ -145,6 +154,9 @@ func (s *simulation) welcome(n *node) {
 		s.drawing(s.client, func() {
 			if s.chance(0.8) {
 				s.moveTo(c, n)
+				if c.absent {
+					s.follow(c)
+				}
 			}
 		})
 	}

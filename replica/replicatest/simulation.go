@@ -57,6 +57,7 @@ type simulation struct {
 type without struct {
 	clients bool
 	readers bool // clients that read at a home which has less than they
+	absence bool // clients that read nothing for a long time
 }
 
 const startMillis = 1_700_000_000_000

@@ -70,7 +70,7 @@ func TestFixedSeeds(t *testing.T) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			for _, seed := range readSeeds(t, file) {
 				// With the histories that the seed made before there were clients, or such readers, too.
-				for _, leave := range []without{{}, {readers: true}, {clients: true}} {
+				for _, leave := range []without{{}, {absence: true}, {readers: true}, {clients: true}} {
 					if _, failure := run(seed, nil, leave); failure != nil {
 						t.Errorf("without %+v: %v", leave, failure)
 					}
