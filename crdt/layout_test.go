@@ -106,6 +106,7 @@ var layoutOnlyIn = []struct {
 	{"github.com/pion", []string{"net/discovery"}, "it parses packets of anybody on the local network: only who wants that links it"},
 	{"github.com/spf13", []string{"cmd"}, "only the command has a command line"},
 	{"github.com/prometheus/client_golang", []string{"cmd"}, "embedding the engine forces no metrics library: it tells its numbers by Replica.Metrics"},
+	{"github.com/prometheus", []string{"cmd", "replica/badgerstore"}, "nor any other library of theirs"},
 	{"github.com/prometheus/procfs", []string{"replica/badgerstore"}, "it reads what Linux tells in /proc: only the store asks, for the maps of its files"},
 	{"github.com/vbauerster/mpb", []string{"cmd"}, "only the command draws on a terminal"},
 	{"golang.org/x/term", []string{"cmd"}, "only the command draws on a terminal"},
