@@ -89,7 +89,7 @@ func (s *Store) emptyMaps(self procfs.Proc, dir string) (tables int, err error) 
 	}
 	defer func() {
 		if p := recover(); p != nil { // see snapshot.guard
-			err = fmt.Errorf("badger panicked while tables were held: %v", p)
+			err = s.panickedWith(p)
 		}
 	}()
 	held, letGo := holdTables(s.db)

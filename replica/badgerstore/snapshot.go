@@ -52,12 +52,17 @@ func (sn *snapshot) guard(err *error) {
 		return
 	}
 	sn.broken = true
+	*err = sn.store.panickedWith(p)
+}
+
+// panickedWith makes the store read-only after a panic in Badger, and returns the error that says so.
+func (s *Store) panickedWith(p any) error {
 	cause := fmt.Errorf("badger panicked while it was read: %v", p)
-	if !sn.store.panicked.Swap(true) {
-		sn.store.log.Error("badger panicked; every read may now end so", "panic", p, "stack", string(debug.Stack()))
+	if !s.panicked.Swap(true) {
+		s.log.Error("badger panicked; every read may now end so", "panic", p, "stack", string(debug.Stack()))
 	}
-	sn.store.fail(cause)
-	*err = fmt.Errorf("read %s: %w: %w; open the store again", sn.store.opts.Dir, store.ErrReadOnly, cause)
+	s.fail(cause)
+	return fmt.Errorf("read %s: %w: %w; open the store again", s.opts.Dir, store.ErrReadOnly, cause)
 }
 
 // Get implements store.Snapshot.
