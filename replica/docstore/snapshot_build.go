@@ -167,44 +167,40 @@ func (b *pieceBuilder) add(key string, cells []byte) error {
 // addChunks takes a document in chunks after the position, as far as the piece has room: then it says where it stopped.
 func (b *pieceBuilder) addChunks(key string) error {
 	r := b.reader
-	parts, _, err := readDirectory(r.store, r.space, key)
-	if err != nil {
+	d := &openDoc{space: &Space{number: r.space}, from: r.store, key: key}
+	if err := d.openDirectory(); err != nil {
 		return err
 	}
 	i, from := 0, crdt.PathKey("")
 	if key == b.piece.Lower.Key {
 		from = b.piece.Lower.Path
-		i = max(0, sort.Search(len(parts), func(i int) bool { return parts[i].start > from })-1)
+		i = max(0, d.partOf(from))
 	}
 	var fields []crdt.Field
-	for bytes := 0; i < len(parts); i++ {
+	for bytes := 0; i < len(d.parts); i++ {
 		if b.bytes+bytes >= r.MaxBytes {
-			b.piece.Upper = protocol.Position{Key: key, Path: parts[i].start}
+			b.piece.Upper = protocol.Position{Key: key, Path: d.parts[i].start}
 			break
 		}
-		cells, _, err := readChunk(r.store, chunkKey(r.space, key, parts[i].start))
+		cells, _, err := readChunk(r.store, chunkKey(r.space, key, d.parts[i].start))
 		if err != nil {
 			return err
 		}
 		chunk, _, err := parseChunk(cells)
 		if err == nil {
-			next := crdt.PathKey("")
-			if i+1 < len(parts) {
-				next = parts[i+1].start
-			}
-			err = checkBounds(chunk, parts[i].start, next)
+			err = d.checkPart(i, chunk)
 		}
 		if err != nil {
-			return fmt.Errorf("chunk at %s: %w", parts[i].start, err)
+			return fmt.Errorf("chunk at %s: %w", d.parts[i].start, err)
 		}
 		if chunk = fieldsFrom(chunk, from); len(chunk) == 1 && len(chunk[0].Cell.Live) > 1 && len(cells) > r.MaxCell {
 			if len(b.piece.Documents)+len(fields) > 0 {
-				b.piece.Upper = protocol.Position{Key: key, Path: parts[i].start}
+				b.piece.Upper = protocol.Position{Key: key, Path: d.parts[i].start}
 				break
 			}
 			b.piece.Upper = protocol.AfterDocument(key)
-			if i+1 < len(parts) {
-				b.piece.Upper.Key, b.piece.Upper.Path = key, parts[i+1].start
+			if i+1 < len(d.parts) {
+				b.piece.Upper.Key, b.piece.Upper.Path = key, d.parts[i+1].start
 			}
 			r.parts = partsOf(*b.piece, key, chunk[0], r.MaxCell)
 			return nil
