@@ -60,6 +60,8 @@ func TestLayoutRulesCanFail(t *testing.T) {
 
 		{"docstore opens files and reads the clock", "replica/docstore/a.go", "package docstore\nimport (\n\"os\"\n\"time\"\n)\nvar _, _ = os.Open(time.Now().String())",
 			(*layoutTree).checkDocstore, []string{"replica/docstore/a.go:3: ", "replica/docstore/a.go:6: "}, "replica/docstore must not"},
+		{"docstore locks, and starts a goroutine", "replica/docstore/a.go", "package docstore\nimport \"sync\"\nvar mu sync.Mutex\nfunc f() { go f() }",
+			(*layoutTree).checkDocstore, []string{"replica/docstore/a.go:2: ", "replica/docstore/a.go:4: "}, "replica/docstore must not"},
 
 		{"msgpack in the engine", "replica/a.go", `package replica; import _ "github.com/vmihailenco/msgpack/v5"`,
 			(*layoutTree).checkDependencies, []string{"replica/a.go:1: "}, "only tests and net/wire may"},

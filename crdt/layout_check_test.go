@@ -100,7 +100,7 @@ func (tree *layoutTree) checkCalls(pkg *layoutPackage, calls map[string]map[stri
 // checkPureSyntax finds goroutines, channels, and state outside the arguments.
 func (tree *layoutTree) checkPureSyntax(pkg *layoutPackage) (bad []string) {
 	say := func(n ast.Node, what, why string) {
-		bad = append(bad, fmt.Sprintf("%s: %s is a pure package and must not %s: %s", tree.at(n.Pos()), pkg.dir, what, why))
+		bad = append(bad, fmt.Sprintf("%s: %s must not %s: %s", tree.at(n.Pos()), pkg.dir, what, why))
 	}
 	const driver = "return the effect, and let whoever drives this package do it"
 	tree.eachNode(pkg, func(n ast.Node) {
@@ -159,7 +159,7 @@ func (pkg *layoutPackage) global(e ast.Expr) string {
 	}
 }
 
-// checkDocstore finds what would keep the simulator from running replica/docstore.
+// checkDocstore finds what would keep the simulator from running replica/docstore, and the race detector from passing it over.
 func (tree *layoutTree) checkDocstore() (bad []string) {
 	for _, pkg := range tree.packages {
 		if !layoutBelow(pkg.dir, "replica/docstore") {
@@ -173,6 +173,7 @@ func (tree *layoutTree) checkDocstore() (bad []string) {
 			}
 		})
 		bad = append(bad, tree.checkCalls(pkg, map[string]map[string]string{"time": layoutClockCalls})...)
+		bad = append(bad, tree.checkPureSyntax(pkg)...)
 	}
 	return bad
 }

@@ -80,12 +80,13 @@ var layoutGlobalRand = map[string]string{
 	"Rand": "", "PCG": "", "ChaCha8": "", "Source": "", "Source64": "", "Zipf": "",
 }
 
-// layoutDocstoreImports and the clock are what replica/docstore must keep away from: it turns a state into reads and
+// layoutDocstoreImports, the clock and goroutines are what replica/docstore must keep away from: it turns a state into reads and
 // batches of a store that it is given, and the simulator runs it.
 var layoutDocstoreImports = map[string]string{
 	"net":         "it stores; it does not talk",
 	"os":          "it reads and writes through the store that it is given",
 	"crypto/rand": "randomness comes in as an argument, so that a run can be repeated",
+	"sync":        "there is one caller at a time, so there is nothing to lock",
 }
 
 // layoutOnlyIn says which modules are confined, to which directories, and why. The empty list means that only tests may.

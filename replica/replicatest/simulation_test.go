@@ -66,11 +66,15 @@ func TestFixedSeeds(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no files of seeds: %v", err)
 	}
+	// With the histories that a seed made before there were clients, or such readers, too.
+	histories := []without{{}, {absence: true}, {readers: true}, {clients: true}}
+	if testing.Short() {
+		histories = histories[:1]
+	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			for _, seed := range readSeeds(t, file) {
-				// With the histories that the seed made before there were clients, or such readers, too.
-				for _, leave := range []without{{}, {absence: true}, {readers: true}, {clients: true}} {
+				for _, leave := range histories {
 					if _, failure := run(seed, nil, leave); failure != nil {
 						t.Errorf("without %+v: %v", leave, failure)
 					}
