@@ -72,7 +72,7 @@ stage_laws() { # the laws of the lattice, $LAW_CASES cases for each
 
 stage_simulator() { # whole replicas on a simulated network against the oracle, $SIM_SEEDS seeds
   need_package ./replica/replicatest
-  ANABRANCH_SIM_SEEDS=$SIM_SEEDS go test -count=1 -timeout "$TEST_TIMEOUT" ./replica/replicatest
+  ANABRANCH_SIM_SEEDS=$SIM_SEEDS go test -count=1 -timeout "$TEST_TIMEOUT" -run '^TestSimulation$' ./replica/replicatest
 }
 
 stage_race() { # replica and net under the race detector, in short, without the packages that start no goroutine (crdt/layout_test.go)
