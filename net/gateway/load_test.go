@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/prometheus/procfs"
 
 	"github.com/anabranch-db/anabranch/replica"
 )
@@ -246,16 +247,15 @@ func processorTime() time.Duration {
 
 // resident returns the resident memory of this process.
 func resident(tb testing.TB) int64 {
-	text, err := os.ReadFile("/proc/self/status")
+	self, err := procfs.Self()
 	if err != nil {
-		tb.Skip("the system does not tell how much memory is resident")
+		tb.Skip("the system does not tell how much memory is resident:", err)
 	}
-	_, after, _ := strings.Cut(string(text), "VmRSS:")
-	var kib int64
-	if _, err := fmt.Sscan(after, &kib); err != nil {
+	status, err := self.NewStatus()
+	if err != nil {
 		tb.Fatal(err)
 	}
-	return kib << 10
+	return int64(status.VmRSS)
 }
 
 // BenchmarkThousandSubscribers: one change, a transaction in memory, reaches 1,000 WebSockets of another process. The times are from the

@@ -9,11 +9,10 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"slices"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,29 +24,20 @@ func processUsage() (usage, error) {
 		return usage{}, err
 	}
 	u := usage{CPU: ru.Utime.Nano() + ru.Stime.Nano(), PeakBytes: ru.Maxrss << 10}
-	if n, ok := highWater(); ok {
-		u.PeakBytes = n
+	if m, ok := memory(); ok {
+		u.PeakBytes = int64(m.VmHWM)
 	}
 	return u, nil
 }
 
-func highWater() (int64, bool) { return memoryOf("VmHWM:") }
-
-// memoryOf returns what the kernel says of this process under the name.
-func memoryOf(name string) (int64, bool) {
-	text, err := os.ReadFile("/proc/self/status")
+// memory returns what the kernel tells of this process's; false where there is no /proc.
+func memory() (procfs.ProcStatus, bool) {
+	self, err := procfs.Self()
 	if err != nil {
-		return 0, false
+		return procfs.ProcStatus{}, false
 	}
-	for line := range strings.Lines(string(text)) {
-		rest, ok := strings.CutPrefix(line, name)
-		if !ok {
-			continue
-		}
-		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-		return kib << 10, err == nil
-	}
-	return 0, false
+	status, err := self.NewStatus()
+	return status, err == nil
 }
 
 // ownPeak samples how much memory the process has that is no page of a file: the kernel keeps no high-water mark of that.
@@ -59,8 +49,8 @@ func (p *ownPeak) sample(ctx context.Context) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {
-		if n, ok := memoryOf("RssAnon:"); ok && n > p.bytes.Load() {
-			p.bytes.Store(n)
+		if m, ok := memory(); ok {
+			p.bytes.Store(max(p.bytes.Load(), int64(m.RssAnon)))
 		}
 		select {
 		case <-tick.C:
