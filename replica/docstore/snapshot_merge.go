@@ -117,7 +117,8 @@ func (w *walk) run() error {
 		return err
 	}
 	next := 0 // of the piece's documents
-	for _, key := range keys {
+	for _, k := range keys {
+		key := k.key
 		for next < len(w.fields) && w.piece.Documents[next].Key < key {
 			next++
 		}
@@ -131,7 +132,7 @@ func (w *walk) run() error {
 				w.merged.Partial = true
 				return nil
 			}
-			if whole, err = w.document(key, doc, fields); err != nil {
+			if whole, err = w.document(k, doc, fields); err != nil {
 				return err
 			}
 		}
@@ -145,9 +146,15 @@ func (w *walk) run() error {
 	return nil
 }
 
+// walkKey is the key of a document that one side has.
+type walkKey struct {
+	key    string
+	isHere bool // or was: otherwise there is no record to be looked up
+}
+
 // keys returns the keys of the documents of both sides that the step looks at. It says so in merged if there are more.
-func (w *walk) keys(start string) ([]string, error) {
-	var keys []string
+func (w *walk) keys(start string) ([]walkKey, error) {
+	var keys []walkKey
 	docs := w.piece.Documents
 	for len(docs) > 0 && docs[0].Key < start {
 		docs = docs[1:]
@@ -169,13 +176,13 @@ func (w *walk) keys(start string) ([]string, error) {
 		}
 		switch {
 		case len(docs) == 0 || ok && key < docs[0].Key:
-			keys = append(keys, key)
+			keys = append(keys, walkKey{key, true})
 			key, err, ok = own()
 		case !ok || docs[0].Key < key:
-			keys = append(keys, docs[0].Key)
+			keys = append(keys, walkKey{docs[0].Key, false})
 			docs = docs[1:]
 		default:
-			keys = append(keys, key)
+			keys = append(keys, walkKey{key, true})
 			docs = docs[1:]
 			key, err, ok = own()
 		}
@@ -184,11 +191,13 @@ func (w *walk) keys(start string) ([]string, error) {
 }
 
 // document merges one document in the range of the piece, or a first part of it. It reports whether it is whole.
-func (w *walk) document(key string, in crdt.DocumentDelta, fields []crdt.Field) (whole bool, err error) {
-	s, mark := w.space, w.space.rejoin.mark
-	found, err := s.lookUp(w.over, key)
-	if err != nil {
-		return false, err
+func (w *walk) document(k walkKey, in crdt.DocumentDelta, fields []crdt.Field) (whole bool, err error) {
+	s, mark, key := w.space, w.space.rejoin.mark, k.key
+	found := lookup{key: key}
+	if k.isHere {
+		if found, err = s.lookUp(w.over, key); err != nil {
+			return false, err
+		}
 	}
 	r := pathRange{}
 	if key == mark.Position.Key {
