@@ -88,12 +88,14 @@ const sizeFactor = 1.3
 const (
 	figPruneLog = "log of all of them pruned at two members"
 	figPrune    = "a tenth deleted, until no trace is left at either of two members"
+	figJoin     = "a fresh node joins by a snapshot, where all is pruned"
 	figBackup   = "backup"
 )
 
 var perDocument = []struct{ name, unit string }{
 	{figLoad, "documents/s"},
 	{figRate, "documents/s"},
+	{figJoin, "documents/s"},
 	{figBackup, "documents/s"},
 	{figPruneLog, "documents/s"},
 	{figPrune, "documents/s"},
@@ -286,7 +288,7 @@ func (s *sized) end() error {
 }
 
 // prune lets both nodes forget what they still have in their logs; then it deletes a tenth of the documents at a while b is connected, and waits
-// until both have forgotten them.
+// until both have forgotten them, and a fresh node joins.
 func (s *sized) prune() error {
 	a, aOpen, err := s.prompt("a")
 	if err != nil {
@@ -313,5 +315,27 @@ func (s *sized) prune() error {
 		return err
 	}
 	s.record(figPrune, float64(s.docs/10)/time.Duration(end.At-w.Began).Seconds())
-	return errors.Join(s.expectDocuments(b, s.docs-s.docs/10), s.stop(b), s.stop(a))
+	left := s.docs - s.docs/10
+	if err := errors.Join(s.expectDocuments(b, left), s.stop(b)); err != nil {
+		return err
+	}
+	return errors.Join(s.join(a, aOpen, left), s.stop(a))
+}
+
+// join lets a fresh node take all documents from a, which has no log of them.
+func (s *sized) join(a *process, aOpen openResult, docs int) error {
+	w, err := call[writeResult](a, "write", writeArgs{What: setField, Field: "note", First: s.docs - 1, Count: 1, Writers: 1})
+	if err != nil {
+		return err
+	}
+	c, _, err := s.node("c", syncAlways)
+	if err != nil {
+		return err
+	}
+	tr, err := s.catchUp("join", a, aOpen, c, w.Last)
+	if err != nil {
+		return err
+	}
+	s.record(figJoin, float64(docs)/tr.took.Seconds())
+	return errors.Join(s.expectDocuments(c, docs), s.stop(c))
 }
