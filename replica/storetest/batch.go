@@ -85,6 +85,9 @@ func testEmptyBatch(t *testing.T, s store.Store) {
 
 // Batches at each limit, one after the other, each visible whole.
 func testLargestBatches(t *testing.T, s store.Store) {
+	if testing.Short() {
+		t.Skip("takes 40 seconds under the race detector")
+	}
 	value := bytes.Repeat([]byte("v"), store.MaxValueBytes)
 	var values, entries, keys store.Batch
 	for i := 0; values.Bytes()+store.MaxValueBytes+8 <= store.MaxBatchBytes; i++ {
