@@ -81,22 +81,28 @@ func untilForgotten(nodes ...*process) (end at, err error) {
 
 // freshAfterForgetting lets a node catch up that has nothing.
 func (t *trial) freshAfterForgetting(a *process, aOpen openResult, last mark, kept int) error {
-	b, _, err := t.prompt("b")
-	if err != nil {
-		return err
-	}
-	tr, err := t.catchUpTo("catchup", a, aOpen, b, last, 2)
+	tr, err := t.join("catchup", "b", a, aOpen, last, kept)
 	if err != nil {
 		return err
 	}
 	t.record(figForgotCatch, float64(tr.took.Microseconds())/1e3)
 	t.record(figForgotWire, tr.wire/float64(kept))
-	if err := errors.Join(t.expectDocuments(b, kept), t.stop(b)); err != nil {
-		return err
-	}
 	left, err := t.disk("b")
 	t.record(figForgotLeft, left/1e3)
 	return err
+}
+
+// join lets a node of the given name, which has nothing, take all documents from a, while another member that holds last is connected.
+func (t *trial) join(what, name string, a *process, aOpen openResult, last mark, docs int) (transfer, error) {
+	p, _, err := t.prompt(name)
+	if err != nil {
+		return transfer{}, err
+	}
+	tr, err := t.catchUpTo(what, a, aOpen, p, last, 2)
+	if err != nil {
+		return transfer{}, err
+	}
+	return tr, errors.Join(t.expectDocuments(p, docs), t.stop(p))
 }
 
 // compareDisk makes a store of just the documents that were kept.

@@ -316,26 +316,10 @@ func (s *sized) prune() error {
 	}
 	s.record(figPrune, float64(s.docs/10)/time.Duration(end.At-w.Began).Seconds())
 	left := s.docs - s.docs/10
-	if err := errors.Join(s.expectDocuments(b, left), s.stop(b)); err != nil {
-		return err
-	}
-	return errors.Join(s.join(a, aOpen, left), s.stop(a))
-}
-
-// join lets a fresh node take all documents from a, which has no log of them.
-func (s *sized) join(a *process, aOpen openResult, docs int) error {
-	w, err := call[writeResult](a, "write", writeArgs{What: setField, Field: "note", First: s.docs - 1, Count: 1, Writers: 1})
+	tr, err := s.join("join", "c", a, aOpen, w.Last, left)
 	if err != nil {
 		return err
 	}
-	c, _, err := s.node("c", syncAlways)
-	if err != nil {
-		return err
-	}
-	tr, err := s.catchUp("join", a, aOpen, c, w.Last)
-	if err != nil {
-		return err
-	}
-	s.record(figJoin, float64(docs)/tr.took.Seconds())
-	return errors.Join(s.expectDocuments(c, docs), s.stop(c))
+	s.record(figJoin, float64(left)/tr.took.Seconds())
+	return errors.Join(s.expectDocuments(b, left), s.stop(b), s.stop(a))
 }
