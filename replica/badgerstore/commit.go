@@ -80,7 +80,7 @@ func (s *Store) writeTxn(ts uint64, b *store.Batch) error {
 			return err
 		}
 	}
-	return s.commitTxn(txn, ts)
+	return s.commitDurably(txn, ts)
 }
 
 // lastKey is set by a commit that sets nothing else.

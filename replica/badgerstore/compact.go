@@ -203,7 +203,7 @@ func (s *Store) fill(value []byte) error {
 	if err != nil {
 		txn.Discard()
 	} else {
-		err = s.commitTxn(txn, ts)
+		err = s.commitDurably(txn, ts)
 	}
 	if err != nil {
 		s.fail(err)

@@ -226,7 +226,7 @@ func openBadger(o Options, stored int64, log *logger) (db *badger.DB, err error)
 func badgerOptions(o Options, stored int64, log *logger) badger.Options {
 	b := badger.DefaultOptions(dataDir(o.Dir)).WithLogger(log)
 	b.ReadOnly = o.ReadOnly
-	b.SyncWrites = o.Sync == SyncAlways
+	b.SyncWrites = false      // see activelog.go
 	b.DetectConflicts = false // there is one writer
 	b.MetricsEnabled = false  // they are global to the process
 	b.NumVersionsToKeep = 1

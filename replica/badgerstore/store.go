@@ -38,6 +38,7 @@ type Store struct {
 	usageAt time.Time
 
 	commitMu sync.Mutex
+	active   activeLog // guarded by commitMu
 	lastTs   atomic.Uint64
 	syncMu   sync.Mutex
 	syncs    atomic.Uint64
@@ -147,7 +148,7 @@ func (s *Store) Close() error {
 	for sn := range s.snapshots {
 		sn.invalidate()
 	}
-	err := s.closeBadger()
+	err := errors.Join(s.closeBadger(), s.active.close())
 	if !errors.Is(err, errAbandoned) {
 		err = errors.Join(err, s.lock.release())
 	}

@@ -62,13 +62,20 @@ func (s *Store) await(fn func() error) error {
 
 // commitTxn commits and ends a transaction.
 func (s *Store) commitTxn(txn *badger.Txn, ts uint64) error {
+	s.active.commits++
 	return s.await(func() error {
 		defer txn.Discard()
-		if s.opts.Sync == SyncAlways { // Badger does, once a transaction
-			s.syncs.Add(1)
-		}
 		return txn.CommitAt(ts, nil)
 	})
+}
+
+// commitDurably commits and ends a transaction that is a commit of its own, and syncs if each commit is to be synced.
+func (s *Store) commitDurably(txn *badger.Txn, ts uint64) error {
+	if err := s.commitTxn(txn, ts); err != nil || s.opts.Sync != SyncAlways {
+		return err
+	}
+	s.syncs.Add(1)
+	return s.active.sync(dataDir(s.opts.Dir))
 }
 
 // flushErrorPrefix begins what Badger says when it could not write a memtable.
