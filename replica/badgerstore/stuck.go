@@ -52,6 +52,10 @@ func (s *Store) isStuck() bool {
 func (s *Store) await(fn func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- fn() }()
+	return s.unlessStuck(done)
+}
+
+func (s *Store) unlessStuck(done <-chan error) error {
 	select {
 	case err := <-done:
 		return err
@@ -62,11 +66,14 @@ func (s *Store) await(fn func() error) error {
 
 // commitTxn commits and ends a transaction.
 func (s *Store) commitTxn(txn *badger.Txn, ts uint64) error {
+	defer txn.Discard()
 	s.active.commits++
-	return s.await(func() error {
-		defer txn.Discard()
-		return txn.CommitAt(ts, nil)
-	})
+	done := make(chan error, 1)
+	// What waits in a goroutine is Badger's: one of ours that called Commit would have to grow its stack each time.
+	if err := txn.CommitAt(ts, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	return s.unlessStuck(done)
 }
 
 // commitDurably commits and ends a transaction that is a commit of its own, and syncs if each commit is to be synced.
