@@ -163,6 +163,7 @@ func (f *flattener) field(v reflect.Value) error {
 	if len(members) == 0 {
 		return f.leaf(EmptyMapValue())
 	}
+	f.leaves = slices.Grow(f.leaves, len(members))
 	for _, m := range members {
 		if err := f.below(m.key, func() error { return f.field(m.value) }); err != nil {
 			return err

@@ -86,6 +86,12 @@ type Batch struct {
 // nameBytes is how much room for keys is made at once, if not more is there already.
 const nameBytes = 32 << 10
 
+// Room for what one small transaction sets: it grows from there.
+const (
+	fewOps   = 8
+	fewBytes = 32 // of a key
+)
+
 type op struct {
 	key    string
 	value  []byte
@@ -106,7 +112,7 @@ func (b *Batch) set(key, value []byte, del bool) {
 		return
 	}
 	if b.index == nil {
-		b.index = make(map[string]int)
+		b.index, b.ops = make(map[string]int), make([]op, 0, fewOps)
 	}
 	o := op{key: b.name(key), value: value, delete: del}
 	b.index[o.key] = len(b.ops)
@@ -118,7 +124,7 @@ func (b *Batch) set(key, value []byte, del bool) {
 // name copies a key. Many keys share the memory of one string.
 func (b *Batch) name(key []byte) string {
 	if b.names.Cap()-b.names.Len() < len(key) {
-		room := max(len(key), min(nameBytes, b.names.Cap()*2), 64)
+		room := max(len(key), min(nameBytes, b.names.Cap()*2), fewOps*fewBytes)
 		b.names = strings.Builder{}
 		b.names.Grow(room)
 	}
