@@ -78,7 +78,8 @@ var tracedCalls = map[uint64]traced{
 	unix.SYS_OPENAT: {"open", -1, 1}, unix.SYS_MKDIRAT: {"mkdir", -1, 1}, unix.SYS_UNLINKAT: {"unlink", -1, 1}, unix.SYS_RENAMEAT: {"rename", -1, 1},
 	unix.SYS_RENAMEAT2: {"rename", -1, 1}, unix.SYS_FSYNC: {"fsync", 0, -1}, unix.SYS_FDATASYNC: {"fdatasync", 0, -1}, unix.SYS_FTRUNCATE: {"truncate", 0, -1},
 	unix.SYS_FALLOCATE: {"fallocate", 0, -1}, unix.SYS_MMAP: {"mmap", 4, -1}, unix.SYS_GETDENTS64: {"readdir", 0, -1},
-	unix.SYS_MSYNC: {"msync", -1, -1}, // only stores map files
+	unix.SYS_FACCESSAT: {"access", -1, 1},
+	unix.SYS_MSYNC:     {"msync", -1, -1}, // only stores map files
 }
 
 func (t *tracer) run() error {
