@@ -47,9 +47,9 @@ func (l *activeLog) follow(data string) error {
 		return fmt.Errorf("there is no log in %s", data)
 	}
 	newest := logs[len(logs)-1]
-	var number uint32
-	if _, err := fmt.Sscanf(filepath.Base(newest), "%d"+logSuffix, &number); err != nil {
-		return fmt.Errorf("the log %s: %w", newest, err)
+	number, err := logNumber(newest)
+	if err != nil {
+		return err
 	}
 	file, err := os.Open(newest)
 	if err != nil {

@@ -236,13 +236,12 @@ func logFiles(data string) ([]string, error) {
 	ids := make(map[string]uint64)
 	var paths []string
 	for _, e := range entries {
-		digits, ok := strings.CutSuffix(e.Name(), logSuffix)
-		if !ok {
+		if !strings.HasSuffix(e.Name(), logSuffix) {
 			continue
 		}
-		id, err := strconv.ParseUint(digits, 10, 32)
+		id, err := logNumber(e.Name())
 		if err != nil {
-			return nil, fmt.Errorf("the file %s is none of ours", e.Name())
+			return nil, err
 		}
 		path := filepath.Join(data, e.Name())
 		ids[path] = id
@@ -250,4 +249,14 @@ func logFiles(data string) ([]string, error) {
 	}
 	slices.SortFunc(paths, func(a, b string) int { return int(ids[a]) - int(ids[b]) })
 	return paths, nil
+}
+
+// logNumber returns the number that a log is named by.
+func logNumber(path string) (uint64, error) {
+	name := filepath.Base(path)
+	n, err := strconv.ParseUint(strings.TrimSuffix(name, logSuffix), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("the file %s is none of ours", name)
+	}
+	return n, nil
 }
