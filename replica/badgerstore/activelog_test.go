@@ -54,6 +54,32 @@ func TestActiveLogIsTheNewest(t *testing.T) {
 	}
 }
 
+func TestSyncsAreCounted(t *testing.T) {
+	for _, mode := range []SyncMode{SyncAlways, SyncNever} {
+		s, err := Open(Options{Dir: filepath.Join(t.TempDir(), "s"), Sync: mode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCommit(t, s, func(b *store.Batch) { b.Put([]byte("small"), nil) })
+		small := s.Usage().Syncs
+		mustCommit(t, s, func(b *store.Batch) {
+			for i := range 3 {
+				b.Put(fmt.Appendf(nil, "large%d", i), make([]byte, 900<<10))
+			}
+		})
+		large := s.Usage().Syncs - small
+		if want := map[SyncMode]uint64{SyncAlways: 1, SyncNever: 0}[mode]; small != want {
+			t.Errorf("sync %v: %d syncs of a small commit, not %d", mode, small, want)
+		}
+		if large == 0 { // it is durable at once in each mode
+			t.Errorf("sync %v: no sync of a large commit is counted", mode)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestFailedSyncMakesTheStoreReadOnly(t *testing.T) {
 	s, err := Open(Options{Dir: filepath.Join(t.TempDir(), "s")})
 	if err != nil {

@@ -83,6 +83,15 @@ func (s *Store) writeTxn(ts uint64, b *store.Batch) error {
 	return s.commitDurably(txn, ts)
 }
 
+// commitDurably commits and ends a transaction that is a commit of its own, and syncs if each commit is to be synced.
+func (s *Store) commitDurably(txn *badger.Txn, ts uint64) error {
+	if err := s.commitTxn(txn, ts); err != nil || s.opts.Sync != SyncAlways {
+		return err
+	}
+	s.syncs.Add(1)
+	return s.active.sync(dataDir(s.opts.Dir))
+}
+
 // lastKey is set by a commit that sets nothing else.
 var lastKey = []byte{ownKeys, 'l'}
 
@@ -113,12 +122,17 @@ func (s *Store) sync() error {
 	if !s.dirty.Swap(false) {
 		return nil
 	}
-	s.syncs.Add(1)
-	if err := syncLogs(dataDir(s.opts.Dir)); err != nil {
+	if err := s.syncAll(); err != nil {
 		s.fail(err)
 		return fmt.Errorf("sync %s: %w", s.opts.Dir, err)
 	}
 	return nil
+}
+
+// syncAll syncs all logs.
+func (s *Store) syncAll() error {
+	s.syncs.Add(1)
+	return syncLogs(dataDir(s.opts.Dir))
 }
 
 // syncEvery is the goroutine of SyncInterval. After an error it ends: the store is read-only then.

@@ -75,7 +75,7 @@ func (s *Store) applyRedo(ts uint64, b *store.Batch) error {
 	if err := errors.Join(w.put(pendingKey, store.BatchOp{}), w.flush()); err != nil {
 		return err
 	}
-	if err := syncLogs(dataDir(s.opts.Dir)); err != nil {
+	if err := s.syncAll(); err != nil {
 		return err
 	}
 	if err := os.Remove(s.redoPath()); err != nil {

@@ -64,7 +64,7 @@ func (s *Store) unlessStuck(done <-chan error) error {
 	}
 }
 
-// commitTxn commits and ends a transaction.
+// commitTxn commits and ends a transaction, which is durable after the next sync.
 func (s *Store) commitTxn(txn *badger.Txn, ts uint64) error {
 	defer txn.Discard()
 	s.active.commits++
@@ -74,15 +74,6 @@ func (s *Store) commitTxn(txn *badger.Txn, ts uint64) error {
 		return err
 	}
 	return s.unlessStuck(done)
-}
-
-// commitDurably commits and ends a transaction that is a commit of its own, and syncs if each commit is to be synced.
-func (s *Store) commitDurably(txn *badger.Txn, ts uint64) error {
-	if err := s.commitTxn(txn, ts); err != nil || s.opts.Sync != SyncAlways {
-		return err
-	}
-	s.syncs.Add(1)
-	return s.active.sync(dataDir(s.opts.Dir))
 }
 
 // flushErrorPrefix begins what Badger says when it could not write a memtable.
