@@ -3,6 +3,8 @@ package replica_test
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/anabranch-db/anabranch/crdt"
@@ -143,6 +145,38 @@ func BenchmarkDurableUpdate(b *testing.B) {
 					})
 				}
 			})
+		})
+	}
+}
+
+// Writers that each wait until a peer has their last write, durably: what comes in at the peer must not wait for more of it.
+func BenchmarkSyncedUpdate(b *testing.B) {
+	for _, writers := range []int{1, 2, 3, 4, 8, 32} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			network := memnet.New(1)
+			peer := []replica.Peer{{ID: memnet.ID("a"), Addr: "mem:a"}}
+			s := benchSpace(b, replica.Config{Dir: b.TempDir(), Transport: network.Node("a")})
+			benchSpace(b, replica.Config{Dir: b.TempDir(), Transport: network.Node("b"), Peers: peer})
+			var next atomic.Int64
+			var all sync.WaitGroup
+			b.ResetTimer()
+			for range writers {
+				all.Go(func() {
+					for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+						receipt, err := s.Update(b.Context(), func(tx *replica.Tx) error {
+							return tx.Doc(fmt.Sprintf("doc%d", i%1000)).Set(crdt.Path{"n"}, i)
+						})
+						if err == nil {
+							err = s.WaitSynced(b.Context(), receipt, 1)
+						}
+						if err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
 		})
 	}
 }

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/crdt/hlc"
@@ -25,8 +26,11 @@ type group struct {
 	batch  *store.Batch
 	spaces map[*Space]*groupPart
 	made   []*Space // spaces that the group makes
-	done   chan struct{}
-	err    error // set before done is closed
+	deltas int      // received whole
+	// deltaEntries is how many entries of the batch came with them.
+	deltaEntries int
+	done         chan struct{}
+	err          error // set before done is closed
 }
 
 // groupPart is what a group holds of one space, in the order of the merges.
@@ -98,11 +102,13 @@ func (r *Replica) overlay() (*docstore.Overlay, error) {
 }
 
 // commitLoop commits one group after the other. What arrives while one is being synced waits in the next, so a
-// transaction alone never waits for others, and many share one sync.
+// transaction alone never waits for others, and many share one sync. Deltas that a peer streams may wait for each other; see gather.go.
 func (r *Replica) commitLoop() {
 	defer close(r.committed)
 	for range r.wake {
-		for r.commitGroup() {
+		r.gatherNext()
+		for began := time.Now(); r.commitGroup(); began = time.Now() {
+			r.gatherMore(began)
 		}
 		r.mu.Lock()
 		over := r.closed && r.group.isEmpty() // what came between the last group and Close is still waited for

@@ -55,6 +55,7 @@ type Replica struct {
 	closed   bool
 
 	wake      chan struct{} // for the committer; holds one
+	gatherer  gatherer
 	committed chan struct{} // closed when the committer has ended
 	large     chan struct{} // holds one for each large frame that is being taken
 	repairing chan struct{} // held while something reads or merges for a repair

@@ -232,6 +232,7 @@ func (s *Space) mergePart(d *liveDelta) (*group, error) {
 		return nil, err
 	}
 	defer over.Snapshot.Close()
+	before := r.group.batch.Len()
 	m, err := s.state.Merge(over, r.group.batch, &d.message.Delta, r.self, r.checkClock)
 	if err != nil || !m.New {
 		d.known = err == nil
@@ -243,9 +244,14 @@ func (s *Space) mergePart(d *liveDelta) (*group, error) {
 	r.clock.Observe(m.Max)
 	s.noteNamed(m.Own)
 	part := r.group.part(s)
-	r.poke()
 	if m.Partial {
+		r.poke()
 		return r.group, nil
+	}
+	r.group.deltas++
+	r.group.deltaEntries += r.group.batch.Len() - before
+	if !r.gatherer.on || !r.mayGather() {
+		r.poke()
 	}
 	d.max = m.Max
 	part.received = append(part.received, d)
