@@ -67,6 +67,41 @@ func TestFreshReplicaJoinsByASnapshotWhatIsForgotten(t *testing.T) {
 	}
 }
 
+// Nothing is forgotten, but there is so much that walking it takes less than looking it up.
+func TestFreshReplicaTakesALargeSpaceByASnapshot(t *testing.T) {
+	for documents, snapshots := range map[int]int{50_000: 1, 5_000: 0} {
+		t.Run(fmt.Sprint(documents, " documents"), func(t *testing.T) {
+			var said bytes.Buffer
+			p := newStrangers(t, replica.Config{}, replica.Config{Logger: slog.New(slog.NewTextHandler(&said, nil))})
+			for from := 0; from < documents; from += 2500 {
+				update(t, p.sa, func(tx *replica.Tx) {
+					for i := range 2500 {
+						tx.Doc(fmt.Sprintf("doc/%06d", from+i)).Set(crdt.Path{"n"}, i)
+					}
+				})
+			}
+			set(t, p.sb, "own", "n", 1)
+			p.network.Heal()
+			p.level(t)
+			set(t, p.sa, "later", "n", 2)
+			p.level(t)
+			mustVerify(t, p.sb)
+			if got := p.sb.Summary().Documents; got != int64(documents)+2 {
+				t.Errorf("%d documents", got)
+			}
+			if got := show(t, p.sa, "own") + show(t, p.sb, "later"); got != "map[n:1]map[n:2]" {
+				t.Errorf("what was written beside is %s", got)
+			}
+			if err := p.b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(said.String(), "asking for a snapshot"); n != snapshots {
+				t.Errorf("it asked for %d snapshots, want %d", n, snapshots)
+			}
+		})
+	}
+}
+
 func TestReplicaThatWasLongGoneKeepsItsWritesAndBringsNothingBack(t *testing.T) {
 	p := newPair(t, replica.Config{}, replica.Config{})
 	fill(t, p.sa, 0, 500)

@@ -47,6 +47,11 @@ type Space struct {
 	watchers map[*watcher]struct{}
 }
 
+// largeSpace is how many documents a space has from which on a peer that has nothing of it gets a snapshot, even if deltas would do. Those are looked
+// up in the order of the log, anywhere in the store, which by and by does not fit into its cache. A peer can pass on what deltas bring at once, and
+// what a snapshot brings when it has all of it.
+const largeSpace = 50_000
+
 // durableState is what peers and readers may know of: one moment of the space, on disk.
 type durableState struct {
 	protocol.State
@@ -111,7 +116,7 @@ func (s *Space) snapshotState(self crdt.ReplicaID) durableState {
 		State: protocol.State{
 			Self: self, VV: vv, Stable: s.state.Stable().Clone(),
 			Digest: s.state.Digest(), Closed: closed, Ahead: s.state.Horizon().Beyond(s.state.VV()), Open: s.state.OpenEntries(),
-			Rejoining: s.state.Rejoining() != nil,
+			Rejoining: s.state.Rejoining() != nil, Large: s.state.Documents() >= largeSpace,
 		},
 		taking:  takenOf(s.state.Rejoining()),
 		horizon: horizon, arrival: s.state.Arrival(), floor: s.state.Floor(), breach: s.state.Breach(), documents: s.state.Documents(),

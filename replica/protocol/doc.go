@@ -29,5 +29,5 @@
 // delta only if it has everything that comes before, and merging one twice changes nothing.
 //
 // The package does not check what a delta contains, nor whether the peer may send it; docstore and the host do. It does
-// not serve a peer that is below the stable vector: that takes a snapshot.
+// not serve a peer that is below the stable vector: that takes a snapshot, as does one that has nothing of a large space.
 package protocol

@@ -24,6 +24,9 @@ type State struct {
 	Open []crdt.Dot
 	// Rejoining: a snapshot is being merged, and VV does not say yet what it brings.
 	Rejoining bool
+	// Large: a peer that has nothing of all this had better take a snapshot, which walks the documents in their order, than deltas, for
+	// which each is looked up in the order of the log.
+	Large bool
 }
 
 // ErrUnreadable says that a delta cannot be made because something stored is damaged. The session goes on, so that the peer can
@@ -452,11 +455,29 @@ func (s *Session) nextAck() Message {
 	return nil
 }
 
-// canServe reports whether the peer can be served by deltas: it has all that is stable here, whole. If not, what it lacks is forgotten in
-// part, and a snapshot brings it.
+// canServe reports whether the peer is to be served by deltas: it has all that is stable here, whole. If not, what it lacks is forgotten in
+// part, and a snapshot brings it. So does one what would take too long by deltas.
 func (s *Session) canServe() bool {
-	s.servable = s.servable || s.isFirmAt(s.local.Stable)
+	s.servable = s.servable || s.isFirmAt(s.local.Stable) && !s.prefersSnapshot()
 	return s.servable
+}
+
+// prefersSnapshot reports whether there is much here, and the peer has nothing of it but what it wrote itself.
+func (s *Session) prefersSnapshot() bool {
+	if !s.local.Large || s.snap.unreadable {
+		return false
+	}
+	lacks := false
+	for d := range s.local.VV.All() {
+		if d.Replica == s.peer.Self {
+			continue
+		}
+		if s.sent.Get(d.Replica) > 0 {
+			return false
+		}
+		lacks = true
+	}
+	return lacks
 }
 
 // nextDelta looks at sent, not at acked: what is under way comes before the delta does, in order, and if it is refused, so is

@@ -7,7 +7,8 @@ import (
 	"github.com/anabranch-db/anabranch/crdt"
 )
 
-// A peer that lacks what is stable here cannot be served by deltas, for what it lacks is forgotten. It takes a snapshot:
+// A peer that lacks what is stable here cannot be served by deltas, for what it lacks is forgotten. It takes a snapshot, and so does one that has nothing
+// of what is much (State.Large):
 //
 //	S → E  SnapshotOffer {stable}
 //	E → S  SnapshotRequest from, V            E's host decides: one snapshot at a time
@@ -30,6 +31,7 @@ type SnapshotSource interface {
 // snapshots is what a session knows of snapshots, in both directions.
 type snapshots struct {
 	offered    *SnapshotOffer   // that went out last
+	preferred  bool             // deltas could have stood for what it offered
 	request    *SnapshotRequest // of the peer, to be answered
 	serving    bool             // pieces go out
 	unreadable bool             // nothing is offered, for the store is damaged
@@ -132,7 +134,16 @@ func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
 		return m, nil
 	case s.needsOffer():
 		s.snap.offered = &SnapshotOffer{Stable: s.local.Stable.Clone()}
+		if s.snap.preferred = s.isFirmAt(s.local.Stable); s.snap.preferred { // it has all of this before it
+			s.snap.offered.Stable = Firm(s.local.VV, s.local.Open)
+		}
 		return s.snap.offered, nil
+	case s.snap.preferred && s.canServe():
+		s.snap.preferred = false
+		if s.snap.offered != nil && !s.snap.offered.Stable.LessOrEqual(s.FirmVector()) { // it is open where we are not: that needs no other
+			s.snap.offered = &SnapshotOffer{Stable: s.local.Stable.Clone()}
+			return s.snap.offered, nil
+		}
 	}
 	return nil, nil
 }

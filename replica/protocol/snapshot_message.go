@@ -5,8 +5,8 @@ import "github.com/anabranch-db/anabranch/crdt"
 // AfterDocument returns the first position after all cells of a document.
 func AfterDocument(key string) Position { return Position{Key: key + "\x00"} }
 
-// SnapshotOffer says that the sender cannot serve the receiver by deltas: what the receiver lacks of Stable is forgotten
-// here. It takes a snapshot.
+// SnapshotOffer says that the sender does not serve the receiver by deltas: what the receiver lacks of Stable is forgotten
+// here, or is so much that a snapshot is faster. It takes a snapshot. One with a Stable that the receiver has takes the last one back.
 type SnapshotOffer struct{ Stable crdt.VersionVector }
 
 // SnapshotRequest asks for the snapshot from a position on. V is the vector of the state that the first piece came from; it is empty

@@ -77,6 +77,48 @@ func TestSnapshotIsOfferedAgainWhenMoreIsForgotten(t *testing.T) {
 	expect(t, said(t, s, &pieces{}), "offer {a:8}")
 }
 
+// Deltas would do, but take long.
+func TestWhoHasNothingOfMuchIsOfferedASnapshot(t *testing.T) {
+	local := State{VV: vector(dot(replicaA, 9), dot(replicaB, 4)), Large: true}
+	src := &pieces{vv: local.VV}
+	s := opened(t, local, Vectors{Self: replicaB, VV: vector(dot(replicaB, 4))})
+	expect(t, said(t, s, src), "offer {a:9 b:4}")
+	expect(t, said(t, s, src)) // and no delta
+	receive(t, s, &SnapshotRequest{})
+	s.Advance(State{VV: vector(dot(replicaA, 10), dot(replicaB, 4)), Large: true}, []crdt.Dot{dot(replicaA, 10)})
+	expect(t, said(t, s, src), "ack {a:10}", "begin 1 from { } at {a:9 b:4}", "piece of 1 from { } to {m }", "piece of 1 from {m } to { }")
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 9))})
+	expect(t, said(t, s, src), "delta a (9, 10]") // and no other offer
+}
+
+func TestWhoHasSomethingOfMuchGetsDeltas(t *testing.T) {
+	local := State{VV: vector(dot(replicaA, 9), dot(replicaB, 4)), Large: true}
+	expect(t, said(t, opened(t, local, Vectors{VV: vector(dot(replicaA, 1))}), &pieces{}), "delta a (1, 9]", "delta b (0, 4]")
+	expect(t, said(t, opened(t, local, Vectors{Self: replicaA, VV: vector(dot(replicaA, 9), dot(replicaB, 4))}), &pieces{}), "level")
+	local.Large = false
+	expect(t, said(t, opened(t, local, Vectors{}), &pieces{}), "delta a (0, 9]", "delta b (0, 4]")
+}
+
+// A peer that is open at more than this replica does not come to hold all of it whole, and is not to ask over and over.
+func TestOfferIsTakenBackFromWhoHasAllOfIt(t *testing.T) {
+	s := opened(t, State{VV: vector(dot(replicaA, 9)), Large: true}, Vectors{})
+	expect(t, said(t, s, &pieces{}), "offer {a:9}")
+	receive(t, s, &Ack{VV: vector(dot(replicaA, 9)), Open: []crdt.Dot{dot(replicaA, 7)}})
+	expect(t, said(t, s, &pieces{}), "offer {}", "level")
+}
+
+// What is damaged here cannot be sent in a snapshot, but all else can by deltas.
+func TestWhoCannotSendASnapshotSendsDeltas(t *testing.T) {
+	s := opened(t, State{VV: vector(dot(replicaA, 9)), Large: true}, Vectors{})
+	expect(t, said(t, s, &pieces{}), "offer {a:9}")
+	receive(t, s, &SnapshotRequest{})
+	expect(t, said(t, s, damagedPieces{}), "refusal 0 (0, 0] serves no snapshot", "delta a (0, 9]")
+}
+
+type damagedPieces struct{ wholeLog }
+
+func (damagedPieces) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, ErrUnreadable }
+
 func TestRequestInTheMiddleBeginsAnotherSnapshot(t *testing.T) {
 	src := &pieces{vv: vector(dot(replicaA, 9))}
 	s := opened(t, State{VV: src.vv, Stable: src.vv}, Vectors{})

@@ -53,6 +53,7 @@ const (
 	Pieces               //
 	PartialPieces        // merged in parts
 	KnownPieces          // merged already
+	SnapshotsPreferred   // that deltas could have stood for
 	PiecesOfOneCell      // which is too large for one piece
 	EqualRanges          // pieces of what the receiver has
 	EqualRangesWithCells // the same, where there is something
@@ -188,6 +189,7 @@ var kindNames = [numKinds]string{
 	Pieces:               "pieces",
 	PartialPieces:        "partial pieces",
 	KnownPieces:          "known pieces",
+	SnapshotsPreferred:   "snapshots preferred",
 	PiecesOfOneCell:      "pieces of one cell",
 	EqualRanges:          "equal ranges",
 	EqualRangesWithCells: "equal ranges with cells",

@@ -164,7 +164,7 @@ func (r *replica) snapshotState() durableState {
 		State: protocol.State{
 			Self: r.node.self, VV: r.state.VV().Clone(), Stable: r.state.Stable().Clone(),
 			Digest: r.state.Digest(), Closed: r.state.IsClosed(), Ahead: r.state.Horizon().Beyond(r.state.VV()), Open: r.state.OpenEntries(),
-			Rejoining: r.state.Rejoining() != nil,
+			Rejoining: r.state.Rejoining() != nil, Large: r.node.sim.plan.walks > 0 && r.state.Documents() >= r.node.sim.plan.walks,
 		},
 		horizon: r.state.Horizon().Clone(), owned: r.state.Owned(), ownedVersion: r.state.OwnedVersion(),
 	}

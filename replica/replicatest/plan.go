@@ -16,6 +16,7 @@ type plan struct {
 	pause      int // step before which everything is healed and compared; negative for none
 	keys       int
 	large      bool    // with documents in chunks
+	walks      int64   // from so many documents on who has nothing gets a snapshot; zero for never
 	window     int     // frames under way in one direction
 	liveDeltas int     // size of the live cache
 	mergeBytes int     // what one merge may write; zero for what the store takes
@@ -86,6 +87,9 @@ func (s *simulation) draw() plan {
 		p.whole, p.leaf = 48, 16
 	} else {
 		p.whole, p.leaf = more.IntN(4), 1+more.IntN(2)
+	}
+	if more := s.draws("large"); more.IntN(3) == 0 {
+		p.walks = 1 + more.Int64N(3)
 	}
 	s.drawRepairs(&p)
 	p.edges = topology(p.nodes, s.rng.IntN(4))

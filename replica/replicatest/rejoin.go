@@ -149,6 +149,9 @@ func (s *simulation) chooseSource(r *replica) bool {
 	if i < 0 {
 		return startOver
 	}
+	if ends[i].peer.replica.durable.Stable.LessOrEqual(r.state.Firm()) {
+		s.counts[SnapshotsPreferred]++
+	}
 	s.askAgain(ends[i])
 	return true
 }
