@@ -17,7 +17,7 @@ import (
 // pages of files have grown by residentSlack. They stay in the system's cache, which it gives up as it needs to, and a page comes back into its map
 // when it is read.
 const (
-	residentSlack = 32 << 20
+	residentSlack = 16 << 20
 	residentEvery = 250 * time.Millisecond
 )
 
