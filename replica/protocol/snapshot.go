@@ -157,6 +157,10 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 		return nil, fmt.Errorf("begin a snapshot: %w", err)
 	}
 	if m == nil {
+		if s.snap.preferred && s.isFirmAt(s.local.Stable) { // deltas do as well, and wait for nobody
+			s.snap.request, s.snap.offered, s.snap.preferred, s.servable = nil, nil, false, true
+			return &Refusal{Code: RefusedStable, Text: "this replica sends too many snapshots already"}, nil
+		}
 		return nil, nil
 	}
 	s.snap.state++

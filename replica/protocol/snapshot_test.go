@@ -115,6 +115,14 @@ func TestWhoCannotSendASnapshotSendsDeltas(t *testing.T) {
 	expect(t, said(t, s, damagedPieces{}), "refusal 0 (0, 0] serves no snapshot", "delta a (0, 9]")
 }
 
+// Slow peers that take snapshots hold up nobody who can do without.
+func TestWhoCannotHaveASnapshotNowGetsDeltas(t *testing.T) {
+	s := opened(t, State{VV: vector(dot(replicaA, 9)), Large: true}, Vectors{})
+	expect(t, said(t, s, &pieces{}), "offer {a:9}")
+	receive(t, s, &SnapshotRequest{})
+	expect(t, said(t, s, &pieces{busy: true}), "refusal 0 (0, 0] serves no snapshot", "delta a (0, 9]")
+}
+
 type damagedPieces struct{ wholeLog }
 
 func (damagedPieces) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, ErrUnreadable }
