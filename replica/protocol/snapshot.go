@@ -117,8 +117,7 @@ func (s *Session) nextRequest() Message {
 func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
 	switch {
 	case s.snap.request != nil && s.local.Rejoining: // who is being brought up itself serves nobody
-		s.snap.request, s.snap.offered = nil, nil
-		return &Refusal{Code: RefusedStable, Text: "this replica takes a snapshot itself"}, nil
+		return s.decline("this replica takes a snapshot itself"), nil
 	case s.snap.request != nil:
 		return s.beginSnapshot(src)
 	case s.snap.serving:
@@ -140,7 +139,7 @@ func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
 		return s.snap.offered, nil
 	case s.snap.preferred && s.canServe():
 		s.snap.preferred = false
-		if s.snap.offered != nil && !s.snap.offered.Stable.LessOrEqual(s.FirmVector()) { // it is open where we are not: that needs no other
+		if !s.snap.offered.Stable.LessOrEqual(s.FirmVector()) { // it is open where we are not: that needs no other
 			s.snap.offered = &SnapshotOffer{Stable: s.local.Stable.Clone()}
 			return s.snap.offered, nil
 		}
@@ -158,8 +157,8 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	}
 	if m == nil {
 		if s.snap.preferred && s.isFirmAt(s.local.Stable) { // deltas do as well, and wait for nobody
-			s.snap.request, s.snap.offered, s.snap.preferred, s.servable = nil, nil, false, true
-			return &Refusal{Code: RefusedStable, Text: "this replica sends too many snapshots already"}, nil
+			s.servable = true
+			return s.decline("this replica sends too many snapshots already"), nil
 		}
 		return nil, nil
 	}
@@ -177,8 +176,14 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 // declineUnreadable ends a snapshot of a store that is damaged: what it lacks would count as removed. It is offered again after
 // RetryHeld.
 func (s *Session) declineUnreadable() Message {
-	s.snap.request, s.snap.offered, s.snap.serving, s.snap.unreadable = nil, nil, false, true
-	return &Refusal{Code: RefusedStable, Text: "something stored at this replica cannot be read"}
+	s.snap.unreadable = true
+	return s.decline("something stored at this replica cannot be read")
+}
+
+// decline ends what was offered, asked for or being sent.
+func (s *Session) decline(why string) Message {
+	s.snap.request, s.snap.offered, s.snap.preferred, s.snap.serving = nil, nil, false, false
+	return &Refusal{Code: RefusedStable, Text: why}
 }
 
 // needsOffer reports whether the peer is to be told that it takes a snapshot. It is told once, and again when it has what it
