@@ -107,8 +107,8 @@ func (r *Replica) commitLoop() {
 	defer close(r.committed)
 	for range r.wake {
 		r.gatherNext()
-		for began := time.Now(); r.commitGroup(); began = time.Now() {
-			r.gatherMore(began)
+		for r.commitGroup() {
+			r.gatherMore()
 		}
 		r.mu.Lock()
 		over := r.closed && r.group.isEmpty() // what came between the last group and Close is still waited for
@@ -143,9 +143,11 @@ func (r *Replica) commitGroup() bool {
 	r.roomy.Broadcast()
 	r.mu.Unlock()
 
+	began := time.Now()
 	err := r.meter.commit(g, func() error { return r.store.Commit(g.batch) })
 
 	r.mu.Lock()
+	r.gatherer.noteCommit(began, r.group.deltas > 0)
 	r.inFlight = nil
 	if err != nil {
 		r.giveUp(g, err)

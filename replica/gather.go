@@ -4,7 +4,8 @@ import "time"
 
 // A peer that sends on without waiting to be acknowledged lets small deltas come in while the one before is being committed, and each would
 // be a commit of its own. So they wait until gatherDeltas are together, for as long at most as so many commits take. A delta that comes when
-// nothing is being committed, out of no such stream, and all that a caller here waits for, is committed at once.
+// nothing is being committed, out of no such stream, and all that a caller here waits for, is committed at once. So is one that comes once
+// the commit before is told to others: it may be the answer to that, and more may not come before it is answered too.
 const (
 	gatherDeltas  = 4
 	minGatherTime = 2 * time.Millisecond
@@ -23,8 +24,9 @@ type gatherer struct {
 	streaming bool      // the last wait was not in vain
 	committed time.Time // when the last commit ended
 	took      time.Duration
-	vain      int // the last pause; halved by each wait that was not in vain
-	pause     int // so many commits more are not waited after
+	overlaps  bool // a delta came during that commit
+	vain      int  // the last pause; halved by each wait that was not in vain
+	pause     int  // so many commits more are not waited after
 }
 
 // longest is how long the committer waits at most.
@@ -39,19 +41,25 @@ func (r *Replica) gatherNext() {
 	}
 }
 
+// noteCommit notes a commit that has just ended, before anybody is told of it.
+func (g *gatherer) noteCommit(began time.Time, overlaps bool) {
+	g.committed = time.Now()
+	g.took = g.committed.Sub(began)
+	g.overlaps = overlaps
+}
+
 // gatherMore waits for more of what came in while a group was being committed.
-func (r *Replica) gatherMore(began time.Time) {
-	r.gatherer.committed = time.Now()
-	r.gatherer.took = r.gatherer.committed.Sub(began)
-	r.gather()
+func (r *Replica) gatherMore() {
+	switch g := &r.gatherer; {
+	case g.pause > 0:
+		g.pause--
+	case g.overlaps || g.streaming:
+		r.gather()
+	}
 }
 
 func (r *Replica) gather() {
 	g := &r.gatherer
-	if g.pause > 0 {
-		g.pause--
-		return
-	}
 	waiting := r.isWorthWaiting()
 	if !waiting {
 		return

@@ -135,6 +135,8 @@ func TestRelayThroughAChainAndAStarDoesNotWait(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			spaces := tree(t, 6, parent)
+			waitLevel(t, spaces...)
+			time.Sleep(time.Second) // what they tell each other besides is over
 			first, last := spaces[1], spaces[len(spaces)-1]
 			for i := range 20 {
 				began := time.Now()
