@@ -95,8 +95,10 @@ func TestFreshReplicaTakesALargeSpaceByASnapshot(t *testing.T) {
 			if err := p.b.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if n := strings.Count(said.String(), "asking for a snapshot"); n != snapshots {
-				t.Errorf("it asked for %d snapshots, want %d", n, snapshots)
+			for _, what := range []string{"asking for a snapshot", "the snapshot is through"} {
+				if n := strings.Count(said.String(), what); n != snapshots {
+					t.Errorf("it said %q %d times, want %d", what, n, snapshots)
+				}
 			}
 		})
 	}

@@ -47,10 +47,10 @@ func (f *source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, er
 	f.closeSnapshot()
 	r := f.space.r
 	if !r.beginServing() {
-		return nil, nil
+		return nil, protocol.ErrBusy
 	}
 	begin, err := f.open(q)
-	if err != nil || begin == nil {
+	if err != nil {
 		r.serving.end() // nobody has waited for this one, so nobody is told: least of all this session
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (f *source) open(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, err
 	}
 	if !f.mayHandOut(begin.VV) {
 		reader.Close()
-		return nil, nil
+		return nil, protocol.ErrWait
 	}
 	f.snapshot, f.frame = reader, nil
 	return begin, nil

@@ -19,10 +19,13 @@ import (
 //
 // If the connection breaks E asks again from its position.
 
+// ErrBusy says that too many snapshots are being sent already.
+var ErrBusy = errors.New("this replica sends too many snapshots already")
+
 // SnapshotSource gives the snapshots that a session sends. A session asks for one at a time.
 type SnapshotSource interface {
-	// Begin opens a snapshot of what is durable for a request. It returns nil if that has to wait; then the session asks
-	// again at its next turn.
+	// Begin opens a snapshot of what is durable for a request. After ErrWait the session asks again at its next turn. So it does after
+	// ErrBusy, unless the peer can be served by deltas.
 	Begin(*SnapshotRequest) (*SnapshotBegin, error)
 	// Piece returns the next piece of the snapshot that was begun last.
 	Piece() (*SnapshotPiece, error)
@@ -149,18 +152,16 @@ func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
 
 func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	m, err := src.Begin(s.snap.request)
-	if errors.Is(err, ErrUnreadable) {
+	switch {
+	case errors.Is(err, ErrUnreadable):
 		return s.declineUnreadable(), nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("begin a snapshot: %w", err)
-	}
-	if m == nil {
-		if s.snap.preferred && s.isFirmAt(s.local.Stable) { // deltas do as well, and wait for nobody
-			s.servable = true
-			return s.decline("this replica sends too many snapshots already"), nil
-		}
+	case errors.Is(err, ErrBusy) && s.snap.preferred && s.isFirmAt(s.local.Stable): // deltas do as well, and wait for nobody
+		s.servable = true
+		return s.decline(ErrBusy.Error()), nil
+	case errors.Is(err, ErrBusy), errors.Is(err, ErrWait):
 		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("begin a snapshot: %w", err)
 	}
 	s.snap.state++
 	m.State = s.snap.state

@@ -7,12 +7,13 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 )
 
-// pieces is a source whose snapshots have two pieces, and which makes requests wait while it is busy.
+// pieces is a source whose snapshots have two pieces, and which makes requests wait while it is busy or must not send yet.
 type pieces struct {
-	vv   crdt.VersionVector
-	busy bool
-	left int
-	from Position
+	vv    crdt.VersionVector
+	busy  bool
+	waits bool
+	left  int
+	from  Position
 }
 
 func (p *pieces) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error) {
@@ -21,7 +22,10 @@ func (p *pieces) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error) {
 
 func (p *pieces) Begin(q *SnapshotRequest) (*SnapshotBegin, error) {
 	if p.busy {
-		return nil, nil
+		return nil, ErrBusy
+	}
+	if p.waits {
+		return nil, ErrWait
 	}
 	p.left, p.from = 2, q.From
 	return &SnapshotBegin{From: q.From, VV: p.vv}, nil
@@ -121,6 +125,17 @@ func TestWhoCannotHaveASnapshotNowGetsDeltas(t *testing.T) {
 	expect(t, said(t, s, &pieces{}), "offer {a:9}")
 	receive(t, s, &SnapshotRequest{})
 	expect(t, said(t, s, &pieces{busy: true}), "refusal 0 (0, 0] serves no snapshot", "delta a (0, 9]")
+}
+
+// Where nothing may be sent for a moment that is no reason to go by deltas.
+func TestSnapshotThatMustWaitIsNotDeclined(t *testing.T) {
+	s := opened(t, State{VV: vector(dot(replicaA, 9)), Large: true}, Vectors{})
+	src := &pieces{vv: vector(dot(replicaA, 9)), waits: true}
+	expect(t, said(t, s, src), "offer {a:9}")
+	receive(t, s, &SnapshotRequest{})
+	expect(t, said(t, s, src))
+	src.waits = false
+	expect(t, said(t, s, src), "begin 1 from { } at {a:9}", "piece of 1 from { } to {m }", "piece of 1 from {m } to { }")
 }
 
 type damagedPieces struct{ wholeLog }

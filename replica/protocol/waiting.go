@@ -6,7 +6,7 @@ import (
 	"github.com/anabranch-db/anabranch/crdt"
 )
 
-// ErrWait is what a Source returns for an origin of which nothing may be sent for now: its writes, or others that they are
+// ErrWait is what a Source returns for an origin, or a snapshot, of which nothing may be sent for now: its writes, or others that they are
 // tangled up with, lie too far ahead of the clocks of most peers, or the host has to note first that they leave.
 var ErrWait = errors.New("nothing of it may be sent now")
 

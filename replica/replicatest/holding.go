@@ -150,7 +150,7 @@ func (g guard) isFree() bool {
 func (g guard) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
 	if !g.isFree() {
 		g.replica.note(g.peer.replica.node.peer, g.replica.node.sim.limitFor(g.replica.node))
-		return nil, nil
+		return nil, protocol.ErrWait
 	}
 	return g.source.Begin(q)
 }
