@@ -2,10 +2,15 @@ package quicnet_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/net/nettest"
@@ -13,10 +18,11 @@ import (
 )
 
 // BenchmarkLink lets a fresh node take 10,000 documents over a slow link, and then has single writes pass, one after the other. Sockets, QUIC
-// and engine are real. bound is the target: 1.3 times what the bytes that were sent take at the bandwidth, and two round trips.
+// and engine are real. bound is the target: 1.3 times what the bytes that were sent take at the bandwidth, and two round trips. bare is what the
+// same bytes take in one stream of the QUIC library alone.
 func BenchmarkLink(b *testing.B) {
 	for _, mbit := range []int{1, 10} {
-		for _, delay := range []time.Duration{20 * time.Millisecond, 100 * time.Millisecond} {
+		for _, delay := range []time.Duration{20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond} {
 			for _, drop := range []float64{0, 0.01, 0.05} {
 				b.Run(fmt.Sprintf("%dMbit/%s/%.0f%%", mbit, delay, 100*drop), func(b *testing.B) {
 					l := nettest.Loss{Drop: drop, MinDelay: delay, MaxDelay: delay, BitsPerSecond: mbit * 1e6}
@@ -57,9 +63,11 @@ func syncOver(b *testing.B, l nettest.Loss) {
 	if err := target.WaitVector(ctx, source.Summary().Vector); err != nil {
 		b.Fatal(err)
 	}
-	report(b, l, "sync", time.Since(began), wire.Counts().Bytes-sent)
+	took := time.Since(began)
+	report(b, l, "sync", took, wire.Counts().Bytes-sent)
+	b.ReportMetric(float64(took)/float64(bareOver(ctx, b, l, to.Peers()[0].Received)), "bare-sync")
 
-	var took []time.Duration
+	var lives []time.Duration
 	sent = wire.Counts().Bytes
 	const writes = 50
 	for i := range writes {
@@ -68,13 +76,66 @@ func syncOver(b *testing.B, l nettest.Loss) {
 		if err := target.WaitVector(ctx, source.Summary().Vector); err != nil {
 			b.Fatal(err)
 		}
-		took = append(took, time.Since(began))
+		lives = append(lives, time.Since(began))
 		<-time.After(20 * time.Millisecond) // so that each one goes alone
 	}
-	slices.Sort(took)
+	slices.Sort(lives)
 	bytes := (wire.Counts().Bytes - sent) / writes
-	report(b, l, "live-p50", took[writes/2], bytes)
-	report(b, l, "live-max", took[writes-1], bytes)
+	report(b, l, "live-p50", lives[writes/2], bytes)
+	report(b, l, "live-max", lives[writes-1], bytes)
+}
+
+// bareOver returns how long it takes from dialling until that many bytes have come in one stream.
+func bareOver(ctx context.Context, b *testing.B, l nettest.Loss, bytes uint64) time.Duration {
+	end := func(number byte) *quic.Transport {
+		socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		tr := &quic.Transport{Conn: nettest.NewLossyPacketConn(socket, uint64(number), l)}
+		b.Cleanup(func() {
+			tr.Close()
+			tr.Conn.Close()
+		})
+		return tr
+	}
+	from, to := end(1), end(2)
+	ln, err := from.Listen(rawTLS(certificate(b, edKey(1)), "bare"), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		qc, err := ln.Accept(ctx)
+		if err != nil {
+			sent <- err
+			return
+		}
+		stream, err := qc.AcceptStream(ctx)
+		if err == nil {
+			_, err = stream.Write(make([]byte, bytes))
+			stream.Close()
+		}
+		sent <- err
+	}()
+	began := time.Now()
+	qc, err := to.Dial(ctx, ln.Addr(), rawTLS(certificate(b, edKey(2)), "bare"), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	stream, err := qc.OpenStreamSync(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := stream.Write([]byte("go")); err != nil {
+		b.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, stream)
+	took := time.Since(began)
+	if err := errors.Join(err, <-sent); err != nil || uint64(n) != bytes {
+		b.Fatalf("%d of %d bytes came: %v", n, bytes, err)
+	}
+	return took
 }
 
 // report tells how long something took, and in times of its bound.
