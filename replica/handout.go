@@ -35,6 +35,13 @@ func (s *Space) isFree(peer PeerID) bool {
 	return !s.fenced && s.durable.max <= s.r.clockLimit() && s.durable.owned.MayTellAll(peer, s.durable.VV)
 }
 
+// isHolding reports whether something durable may be told nobody, for longer than a note takes.
+func (s *Space) isHolding() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fenced || s.durable.max > s.r.clockLimit() || s.durable.owned.IsReissuing()
+}
+
 // handAll notes that a peer may be told all own writes that are durable. It is called with s.mu held.
 func (s *Space) handAll(peer PeerID) {
 	for id := range s.durable.owned {

@@ -73,13 +73,7 @@ func TestFreshReplicaTakesALargeSpaceByASnapshot(t *testing.T) {
 		t.Run(fmt.Sprint(documents, " documents"), func(t *testing.T) {
 			var said bytes.Buffer
 			p := newStrangers(t, replica.Config{}, replica.Config{Logger: slog.New(slog.NewTextHandler(&said, nil))})
-			for from := 0; from < documents; from += 2500 {
-				update(t, p.sa, func(tx *replica.Tx) {
-					for i := range 2500 {
-						tx.Doc(fmt.Sprintf("doc/%06d", from+i)).Set(crdt.Path{"n"}, i)
-					}
-				})
-			}
+			fillLarge(t, p.sa, documents)
 			set(t, p.sb, "own", "n", 1)
 			p.network.Heal()
 			p.level(t)
@@ -99,6 +93,50 @@ func TestFreshReplicaTakesALargeSpaceByASnapshot(t *testing.T) {
 				if n := strings.Count(said.String(), what); n != snapshots {
 					t.Errorf("it said %q %d times, want %d", what, n, snapshots)
 				}
+			}
+		})
+	}
+}
+
+// A node whose clock is ahead holds back what it wrote, which a snapshot would tell. What others wrote comes from it by deltas.
+func TestFreshReplicaGetsALargeSpaceOfANodeThatIsAhead(t *testing.T) {
+	network := memnet.New(1)
+	a, b, c := newStation(t, network, "a", "b", "c"), newStation(t, network, "b"), newStation(t, network, "c")
+	network.Cut(memnet.ID("a"), memnet.ID("b"))
+	sa, sb, sc := a.open(t), b.open(t), c.open(t)
+	const documents = 50_000
+	fillLarge(t, sc, documents)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	arrives := func(s *replica.Space) {
+		if err := s.WaitVector(ctx, sc.Summary().Vector); err != nil {
+			t.Fatalf("what another wrote did not come: %v", err)
+		}
+	}
+	arrives(sa)
+	a.clock.set(2 * time.Hour)
+	set(t, sa, "held", "n", 1)
+	until(t, "the clock is told", func() bool { return a.r.Clock().Holding })
+	network.Heal()
+	arrives(sb)
+	if got := sb.Summary().Documents; got != documents {
+		t.Errorf("%d documents", got)
+	}
+	a.clock.set(0)
+	waitLevelAfter(t, sa, sb)
+	waitLevel(t, sa, sb, sc)
+	if got := show(t, sb, "held"); got != "map[n:1]" {
+		t.Errorf("what was held is %s", got)
+	}
+}
+
+// fillLarge writes many documents in few transactions.
+func fillLarge(t *testing.T, s *replica.Space, documents int) {
+	t.Helper()
+	for from := 0; from < documents; from += 2500 {
+		update(t, s, func(tx *replica.Tx) {
+			for i := range 2500 {
+				tx.Doc(fmt.Sprintf("doc/%06d", from+i)).Set(crdt.Path{"n"}, i)
 			}
 		})
 	}

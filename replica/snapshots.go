@@ -47,7 +47,7 @@ func (f *source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, er
 	f.closeSnapshot()
 	r := f.space.r
 	if !r.beginServing() {
-		return nil, protocol.ErrBusy
+		return nil, protocol.ErrLater
 	}
 	begin, err := f.open(q)
 	if err != nil {
@@ -72,22 +72,27 @@ func (f *source) open(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, err
 	if err != nil {
 		return nil, err
 	}
-	if !f.mayHandOut(begin.VV) {
+	if err := f.mayHandOut(begin.VV); err != nil {
 		reader.Close()
-		return nil, protocol.ErrWait
+		return nil, err
 	}
 	f.snapshot, f.frame = reader, nil
 	return begin, nil
 }
 
-// mayHandOut reports whether the peer may be told of a state, and notes that it is.
-func (f *source) mayHandOut(vv crdt.VersionVector) bool {
+// mayHandOut returns nil if the peer may be told of a state, and notes that it is.
+func (f *source) mayHandOut(vv crdt.VersionVector) error {
 	if !vv.LessOrEqual(f.space.durableNow().VV) {
-		return false // it is about to be published: until then nobody has looked at what may leave
+		return protocol.ErrWait // it is about to be published: until then nobody has looked at what may leave
 	}
-	err := f.space.mayHandOut(f.peer)
-	f.wantsNote = f.wantsNote || err != nil
-	return err == nil
+	if f.space.mayHandOut(f.peer) == nil {
+		return nil
+	}
+	f.wantsNote = true
+	if f.space.isHolding() {
+		return protocol.ErrLater
+	}
+	return protocol.ErrWait
 }
 
 // Piece implements protocol.SnapshotSource.

@@ -48,6 +48,16 @@ func (o Owned) MayTellAll(p protocol.PeerID, vv crdt.VersionVector) bool {
 	return true
 }
 
+// IsReissuing reports whether writes of any ID are being re-issued.
+func (o Owned) IsReissuing() bool {
+	for _, own := range o {
+		if own.Next != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // MayTell says up to where a peer may be told of each ID: of none that is being re-issued, or re-issues another.
 func (o Owned) MayTell(p protocol.PeerID) map[crdt.ReplicaID]hlc.Time {
 	may := make(map[crdt.ReplicaID]hlc.Time, len(o))

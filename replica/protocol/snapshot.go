@@ -19,13 +19,13 @@ import (
 //
 // If the connection breaks E asks again from its position.
 
-// ErrBusy says that too many snapshots are being sent already.
-var ErrBusy = errors.New("this replica sends too many snapshots already")
+// ErrLater says that no snapshot can be sent for a while: too many are being sent already, or writes are held back.
+var ErrLater = errors.New("this replica can send no snapshot now")
 
 // SnapshotSource gives the snapshots that a session sends. A session asks for one at a time.
 type SnapshotSource interface {
-	// Begin opens a snapshot of what is durable for a request. After ErrWait the session asks again at its next turn. So it does after
-	// ErrBusy, unless the peer can be served by deltas.
+	// Begin opens a snapshot of what is durable for a request. If that has to wait for a moment the error is ErrWait; then the session asks again
+	// at its next turn. So it does after ErrLater, unless the peer can be served by deltas.
 	Begin(*SnapshotRequest) (*SnapshotBegin, error)
 	// Piece returns the next piece of the snapshot that was begun last.
 	Piece() (*SnapshotPiece, error)
@@ -155,10 +155,10 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	switch {
 	case errors.Is(err, ErrUnreadable):
 		return s.declineUnreadable(), nil
-	case errors.Is(err, ErrBusy) && s.snap.preferred && s.isFirmAt(s.local.Stable): // deltas do as well, and wait for nobody
+	case errors.Is(err, ErrLater) && s.snap.preferred && s.isFirmAt(s.local.Stable): // deltas do as well, and wait for nobody
 		s.servable = true
-		return s.decline(ErrBusy.Error()), nil
-	case errors.Is(err, ErrBusy), errors.Is(err, ErrWait):
+		return s.decline(ErrLater.Error()), nil
+	case errors.Is(err, ErrLater), errors.Is(err, ErrWait):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("begin a snapshot: %w", err)

@@ -22,7 +22,7 @@ func (p *pieces) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error) {
 
 func (p *pieces) Begin(q *SnapshotRequest) (*SnapshotBegin, error) {
 	if p.busy {
-		return nil, ErrBusy
+		return nil, ErrLater
 	}
 	if p.waits {
 		return nil, ErrWait

@@ -149,7 +149,11 @@ func (g guard) isFree() bool {
 // Begin implements protocol.SnapshotSource.
 func (g guard) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
 	if !g.isFree() {
-		g.replica.note(g.peer.replica.node.peer, g.replica.node.sim.limitFor(g.replica.node))
+		r, limit := g.replica, g.replica.node.sim.limitFor(g.replica.node)
+		r.note(g.peer.replica.node.peer, limit)
+		if r.durable.horizon.Max() > limit || r.durable.owned.IsReissuing() {
+			return nil, protocol.ErrLater
+		}
 		return nil, protocol.ErrWait
 	}
 	return g.source.Begin(q)
