@@ -47,7 +47,7 @@ func (f *source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, er
 	f.closeSnapshot()
 	r := f.space.r
 	if !r.beginServing() {
-		return nil, protocol.ErrLater
+		return nil, protocol.ErrBusy
 	}
 	begin, err := f.open(q)
 	if err != nil {
@@ -90,7 +90,7 @@ func (f *source) mayHandOut(vv crdt.VersionVector) error {
 	}
 	f.wantsNote = true
 	if f.space.isHolding() {
-		return protocol.ErrLater
+		return protocol.ErrHeld
 	}
 	return protocol.ErrWait
 }

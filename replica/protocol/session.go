@@ -313,10 +313,10 @@ func (s *Session) refuse(refusal *Refusal) {
 	}
 }
 
-// RetryHeld lets the origins that the peer refused for their clock be sent again. The host calls it now
+// RetryHeld lets the origins that the peer refused for their clock be sent again, and a snapshot that was declined be offered. The host calls it now
 // and then.
 func (s *Session) RetryHeld() {
-	s.snap.unreadable = false
+	s.snap.unable = false
 	for _, r := range sortedIDs(s.held) {
 		delete(s.held, r)
 		s.markBehind(r)
@@ -464,7 +464,7 @@ func (s *Session) canServe() bool {
 
 // prefersSnapshot reports whether there is much here, and the peer has nothing of it but what it wrote itself.
 func (s *Session) prefersSnapshot() bool {
-	if !s.local.Large || s.snap.unreadable {
+	if !s.local.Large || s.snap.unable {
 		return false
 	}
 	lacks := false

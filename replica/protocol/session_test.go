@@ -34,7 +34,7 @@ func (wholeLog) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error) {
 // noSnapshots is the part of a source that gives snapshots, for tests without them.
 type noSnapshots struct{}
 
-func (noSnapshots) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, ErrLater }
+func (noSnapshots) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, ErrBusy }
 func (noSnapshots) Piece() (*SnapshotPiece, error)                 { return nil, nil }
 
 // sourceFunc gives what the function returns.
@@ -44,7 +44,7 @@ func (f sourceFunc) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error
 	return f(r, from, to)
 }
 
-func (sourceFunc) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, ErrLater }
+func (sourceFunc) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, ErrBusy }
 func (sourceFunc) Piece() (*SnapshotPiece, error)                 { return nil, nil }
 
 // opened returns a session that has exchanged vectors.

@@ -19,13 +19,16 @@ import (
 //
 // If the connection breaks E asks again from its position.
 
-// ErrLater says that no snapshot can be sent for a while: too many are being sent already, or writes are held back.
-var ErrLater = errors.New("this replica can send no snapshot now")
+// What SnapshotSource.Begin returns if there is no snapshot now.
+var (
+	ErrBusy = errors.New("this replica sends too many snapshots already")
+	ErrHeld = errors.New("this replica holds writes back") // in a snapshot it would tell of them
+)
 
 // SnapshotSource gives the snapshots that a session sends. A session asks for one at a time.
 type SnapshotSource interface {
-	// Begin opens a snapshot of what is durable for a request. If that has to wait for a moment the error is ErrWait; then the session asks again
-	// at its next turn. So it does after ErrLater, unless the peer can be served by deltas.
+	// Begin opens a snapshot of what is durable for a request. After ErrWait the session asks again at its next turn, and so it does after
+	// ErrBusy, unless the peer can be served by deltas. After ErrHeld and ErrUnreadable it declines.
 	Begin(*SnapshotRequest) (*SnapshotBegin, error)
 	// Piece returns the next piece of the snapshot that was begun last.
 	Piece() (*SnapshotPiece, error)
@@ -33,13 +36,13 @@ type SnapshotSource interface {
 
 // snapshots is what a session knows of snapshots, in both directions.
 type snapshots struct {
-	offered    *SnapshotOffer   // that went out last
-	preferred  bool             // deltas could have stood for what it offered
-	request    *SnapshotRequest // of the peer, to be answered
-	serving    bool             // pieces go out
-	unreadable bool             // nothing is offered, for the store is damaged
-	state      uint64           // number of the state they come from
-	until      Position         // they end here; zero: at the end
+	offered   *SnapshotOffer   // that went out last
+	preferred bool             // deltas could have stood for what it offered
+	request   *SnapshotRequest // of the peer, to be answered
+	serving   bool             // pieces go out
+	unable    bool             // nothing is offered until RetryHeld: the store is damaged, or writes are held back
+	state     uint64           // number of the state they come from
+	until     Position         // they end here; zero: at the end
 
 	offer    *SnapshotOffer   // of the peer, the last
 	declined bool             // the peer serves no snapshot now
@@ -126,7 +129,7 @@ func (s *Session) nextSnapshot(src SnapshotSource) (Message, error) {
 	case s.snap.serving:
 		m, err := src.Piece()
 		if errors.Is(err, ErrUnreadable) {
-			return s.declineUnreadable(), nil
+			return s.declineForNow(ErrUnreadable), nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read a piece of the snapshot: %w", err)
@@ -154,11 +157,13 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	m, err := src.Begin(s.snap.request)
 	switch {
 	case errors.Is(err, ErrUnreadable):
-		return s.declineUnreadable(), nil
-	case errors.Is(err, ErrLater) && s.snap.preferred && s.isFirmAt(s.local.Stable): // deltas do as well, and wait for nobody
+		return s.declineForNow(ErrUnreadable), nil
+	case errors.Is(err, ErrHeld):
+		return s.declineForNow(ErrHeld), nil
+	case errors.Is(err, ErrBusy) && s.snap.preferred && s.isFirmAt(s.local.Stable): // deltas do as well, and wait for nobody
 		s.servable = true
-		return s.decline(ErrLater.Error()), nil
-	case errors.Is(err, ErrLater), errors.Is(err, ErrWait):
+		return s.decline(ErrBusy.Error()), nil
+	case errors.Is(err, ErrBusy), errors.Is(err, ErrWait):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("begin a snapshot: %w", err)
@@ -174,11 +179,11 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 	return m, nil
 }
 
-// declineUnreadable ends a snapshot of a store that is damaged: what it lacks would count as removed. It is offered again after
-// RetryHeld.
-func (s *Session) declineUnreadable() Message {
-	s.snap.unreadable = true
-	return s.decline("something stored at this replica cannot be read")
+// declineForNow ends a snapshot for what may last: of a store that is damaged, where what it lacks would count as removed, or while writes are held
+// back. The peer may get one elsewhere meanwhile. It is offered again after RetryHeld. The peer is told why, and not more.
+func (s *Session) declineForNow(why error) Message {
+	s.snap.unable = true
+	return s.decline(why.Error())
 }
 
 // decline ends what was offered, asked for or being sent.
@@ -190,7 +195,7 @@ func (s *Session) decline(why string) Message {
 // needsOffer reports whether the peer is to be told that it takes a snapshot. It is told once, and again when it has what it
 // was told of.
 func (s *Session) needsOffer() bool {
-	if !s.met || s.muted || s.local.Rejoining || s.snap.unreadable || s.canServe() {
+	if !s.met || s.muted || s.local.Rejoining || s.snap.unable || s.canServe() {
 		return false
 	}
 	return s.snap.offered == nil || s.snap.offered.Stable.LessOrEqual(s.FirmVector())

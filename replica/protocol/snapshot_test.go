@@ -7,11 +7,10 @@ import (
 	"github.com/anabranch-db/anabranch/crdt/hlc"
 )
 
-// pieces is a source whose snapshots have two pieces, and which makes requests wait while it is busy or must not send yet.
+// pieces is a source whose snapshots have two pieces, unless it cannot begin one.
 type pieces struct {
 	vv    crdt.VersionVector
-	busy  bool
-	waits bool
+	fails error
 	left  int
 	from  Position
 }
@@ -21,11 +20,8 @@ func (p *pieces) Delta(r crdt.ReplicaID, from, to, _ hlc.Time) (*Delta, error) {
 }
 
 func (p *pieces) Begin(q *SnapshotRequest) (*SnapshotBegin, error) {
-	if p.busy {
-		return nil, ErrLater
-	}
-	if p.waits {
-		return nil, ErrWait
+	if p.fails != nil {
+		return nil, p.fails
 	}
 	p.left, p.from = 2, q.From
 	return &SnapshotBegin{From: q.From, VV: p.vv}, nil
@@ -57,13 +53,13 @@ func said(t *testing.T, s *Session, src Source) []string {
 
 func TestSnapshotIsOfferedAskedForAndSent(t *testing.T) {
 	local := State{VV: vector(dot(replicaA, 9)), Stable: vector(dot(replicaA, 5))}
-	src := &pieces{vv: local.VV, busy: true}
+	src := &pieces{vv: local.VV, fails: ErrBusy}
 	s := opened(t, local, Vectors{VV: vector(dot(replicaB, 1))})
 	expect(t, said(t, s, src), "offer {a:5}")
 	expect(t, said(t, s, src)) // once is enough
 	receive(t, s, &SnapshotRequest{From: Position{Key: "f"}})
 	expect(t, said(t, s, src)) // it waits
-	src.busy = false
+	src.fails = nil
 	expect(t, said(t, s, src), "begin 1 from {f } at {a:9}", "piece of 1 from {f } to {m }", "piece of 1 from {m } to { }")
 	receive(t, s, &Ack{VV: vector(dot(replicaA, 9))})
 	s.Advance(State{VV: vector(dot(replicaA, 10)), Stable: local.Stable}, []crdt.Dot{dot(replicaA, 10)})
@@ -111,36 +107,42 @@ func TestOfferIsTakenBackFromWhoHasAllOfIt(t *testing.T) {
 	expect(t, said(t, s, &pieces{}), "offer {}", "level")
 }
 
-// What is damaged here cannot be sent in a snapshot, but all else can by deltas.
-func TestWhoCannotSendASnapshotSendsDeltas(t *testing.T) {
-	s := opened(t, State{VV: vector(dot(replicaA, 9)), Large: true}, Vectors{})
-	expect(t, said(t, s, &pieces{}), "offer {a:9}")
-	receive(t, s, &SnapshotRequest{})
-	expect(t, said(t, s, damagedPieces{}), "refusal 0 (0, 0] serves no snapshot", "delta a (0, 9]")
+// What is damaged here, or held back, cannot be sent in a snapshot, but all else can by deltas. And slow peers that take snapshots hold up nobody
+// who can do without.
+func TestWhoCannotHaveASnapshotNowGetsDeltas(t *testing.T) {
+	for _, why := range []error{ErrUnreadable, ErrHeld, ErrBusy} {
+		s := opened(t, State{VV: vector(dot(replicaA, 9)), Large: true}, Vectors{})
+		expect(t, said(t, s, &pieces{}), "offer {a:9}")
+		receive(t, s, &SnapshotRequest{})
+		expect(t, said(t, s, &pieces{fails: why}), "refusal 0 (0, 0] serves no snapshot", "delta a (0, 9]")
+	}
 }
 
-// Slow peers that take snapshots hold up nobody who can do without.
-func TestWhoCannotHaveASnapshotNowGetsDeltas(t *testing.T) {
-	s := opened(t, State{VV: vector(dot(replicaA, 9)), Large: true}, Vectors{})
-	expect(t, said(t, s, &pieces{}), "offer {a:9}")
-	receive(t, s, &SnapshotRequest{})
-	expect(t, said(t, s, &pieces{busy: true}), "refusal 0 (0, 0] serves no snapshot", "delta a (0, 9]")
+// Who cannot do without may get it elsewhere, and is told when it can be had here.
+func TestWhatCannotBeSentForLongIsDeclined(t *testing.T) {
+	for _, why := range []error{ErrUnreadable, ErrHeld} {
+		s := opened(t, State{VV: vector(dot(replicaA, 9)), Stable: vector(dot(replicaA, 5))}, Vectors{})
+		src := &pieces{vv: vector(dot(replicaA, 9))}
+		expect(t, said(t, s, src), "offer {a:5}")
+		receive(t, s, &SnapshotRequest{})
+		src.fails = why
+		expect(t, said(t, s, src), "refusal 0 (0, 0] serves no snapshot")
+		s.RetryHeld()
+		src.fails = nil
+		expect(t, said(t, s, src), "offer {a:5}")
+	}
 }
 
 // Where nothing may be sent for a moment that is no reason to go by deltas.
 func TestSnapshotThatMustWaitIsNotDeclined(t *testing.T) {
 	s := opened(t, State{VV: vector(dot(replicaA, 9)), Large: true}, Vectors{})
-	src := &pieces{vv: vector(dot(replicaA, 9)), waits: true}
+	src := &pieces{vv: vector(dot(replicaA, 9)), fails: ErrWait}
 	expect(t, said(t, s, src), "offer {a:9}")
 	receive(t, s, &SnapshotRequest{})
 	expect(t, said(t, s, src))
-	src.waits = false
+	src.fails = nil
 	expect(t, said(t, s, src), "begin 1 from { } at {a:9}", "piece of 1 from { } to {m }", "piece of 1 from {m } to { }")
 }
-
-type damagedPieces struct{ wholeLog }
-
-func (damagedPieces) Begin(*SnapshotRequest) (*SnapshotBegin, error) { return nil, ErrUnreadable }
 
 func TestRequestInTheMiddleBeginsAnotherSnapshot(t *testing.T) {
 	src := &pieces{vv: vector(dot(replicaA, 9))}

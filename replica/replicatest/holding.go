@@ -152,7 +152,7 @@ func (g guard) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, erro
 		r, limit := g.replica, g.replica.node.sim.limitFor(g.replica.node)
 		r.note(g.peer.replica.node.peer, limit)
 		if r.durable.horizon.Max() > limit || r.durable.owned.IsReissuing() {
-			return nil, protocol.ErrLater
+			return nil, protocol.ErrHeld
 		}
 		return nil, protocol.ErrWait
 	}

@@ -90,7 +90,7 @@ func (f source) Delta(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*protoc
 func (f source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
 	r, s := f.replica, f.replica.node.sim
 	if !s.settles && s.rejoin.IntN(3) == 0 {
-		return nil, protocol.ErrLater // as if too many were being sent
+		return nil, protocol.ErrBusy // as if so
 	}
 	f.stream.close()
 	snap, err := r.node.store.Snapshot()
