@@ -180,7 +180,8 @@ func (s *Session) beginSnapshot(src SnapshotSource) (Message, error) {
 }
 
 // declineForNow ends a snapshot for what may last: of a store that is damaged, where what it lacks would count as removed, or while writes are held
-// back. The peer may get one elsewhere meanwhile. It is offered again after RetryHeld. The peer is told why, and not more.
+// back. The peer may get one elsewhere meanwhile. It is offered again after RetryHeld. The peer is told why,
+// which is one of the errors above and names nothing that is stored.
 func (s *Session) declineForNow(why error) Message {
 	s.snap.unable = true
 	return s.decline(why.Error())
