@@ -103,8 +103,10 @@ func TestFreshReplicaTakesALargeSpaceByASnapshot(t *testing.T) {
 func TestFreshReplicaGetsALargeSpaceOfANodeThatIsAhead(t *testing.T) {
 	network := memnet.New(1)
 	a, b, c := newStation(t, network, "a", "b", "c"), newStation(t, network, "b"), newStation(t, network, "c")
-	network.Cut(memnet.ID("a"), memnet.ID("b"))
 	sa, sb, sc := a.open(t), b.open(t), c.open(t)
+	until(t, "all know each other, so that nothing is forgotten", func() bool { return members(t, sa) == 2 && members(t, sc) == 2 })
+	network.Cut(memnet.ID("a"), memnet.ID("b"))
+	network.Break(memnet.ID("a"), memnet.ID("b"))
 	const documents = 50_000
 	fillLarge(t, sc, documents)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -171,6 +173,15 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+func members(t *testing.T, s *replica.Space) int {
+	t.Helper()
+	st, err := s.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(st.Stability.Members)
 }
 
 // fillLarge writes many documents in few transactions.
@@ -312,7 +323,7 @@ func TestSourceThatIsGoneIsGivenUp(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	// What they wrote themselves goes its way meanwhile. Their digests may differ: each has as much of the snapshot as came to it.
 	for to, from := range map[*replica.Space]*replica.Space{sb: sc, sc: sb} {
@@ -379,7 +390,7 @@ func TestSnapshotThatWasBrokenOffGoesOnWhereItStopped(t *testing.T) {
 // waitSnapshot waits until some documents of a snapshot have come.
 func waitSnapshot(t *testing.T, s *replica.Space, documents uint64) *replica.SnapshotStatus {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		if st := s.Summary().Snapshot; st != nil && st.Documents >= documents {
