@@ -323,7 +323,7 @@ func TestSourceThatIsGoneIsGivenUp(t *testing.T) {
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	// What they wrote themselves goes its way meanwhile. Their digests may differ: each has as much of the snapshot as came to it.
 	for to, from := range map[*replica.Space]*replica.Space{sb: sc, sc: sb} {
@@ -390,7 +390,7 @@ func TestSnapshotThatWasBrokenOffGoesOnWhereItStopped(t *testing.T) {
 // waitSnapshot waits until some documents of a snapshot have come.
 func waitSnapshot(t *testing.T, s *replica.Space, documents uint64) *replica.SnapshotStatus {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for {
 		if st := s.Summary().Snapshot; st != nil && st.Documents >= documents {
