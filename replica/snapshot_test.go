@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
 	"github.com/anabranch-db/anabranch/net/memnet"
+	"github.com/anabranch-db/anabranch/net/nettest"
 	"github.com/anabranch-db/anabranch/net/quicnet"
 	"github.com/anabranch-db/anabranch/replica"
 )
@@ -138,8 +138,8 @@ func TestFreshReplicaDoesNotWaitForTheSnapshotOfANodeThatIsAhead(t *testing.T) {
 	network := memnet.New(1)
 	a, b, c := newStation(t, network, "a", "b", "c"), newStation(t, network, "b"), newStation(t, network, "c")
 	network.Cut(memnet.ID("a"), memnet.ID("b"))
-	var said lockedBuffer
-	b.cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	var said nettest.Journal
+	b.cfg.Logger = said.Logger()
 	sa, sb, sc := a.open(t), b.open(t), c.open(t)
 	fill(t, sc, 0, 500)
 	waitLevel(t, sa, sc)
@@ -149,30 +149,12 @@ func TestFreshReplicaDoesNotWaitForTheSnapshotOfANodeThatIsAhead(t *testing.T) {
 	set(t, sa, "held", "n", 1)
 	until(t, "the clock is told", func() bool { return a.r.Clock().Holding })
 	network.Heal()
-	until(t, "a snapshot is asked for", func() bool { return strings.Contains(said.String(), "asking for a snapshot") })
+	said.Says(t, "asking for a snapshot")
 	c.r.AddPeer(replica.Peer{ID: memnet.ID("b"), Addr: "mem:b"})
 	until(t, "what is forgotten arrives", func() bool { return sb.Summary().Documents == sc.Summary().Documents })
 	a.clock.set(0)
 	waitLevelAfter(t, sa, sb)
 	waitLevel(t, sa, sb, sc)
-}
-
-// lockedBuffer can be read while a logger writes to it.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 func members(t *testing.T, s *replica.Space) int {

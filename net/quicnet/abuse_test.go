@@ -13,18 +13,19 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/anabranch-db/anabranch/net/nettest"
 	"github.com/anabranch-db/anabranch/net/quicnet"
 	"github.com/anabranch-db/anabranch/net/wire"
 	"github.com/anabranch-db/anabranch/replica"
 )
 
 func TestAnotherProtocolIsRefused(t *testing.T) {
-	var log journal
-	tr := open(t, quicnet.Config{Identity: identity(t, 1), Logger: log.logger()})
+	var log nettest.Journal
+	tr := open(t, quicnet.Config{Identity: identity(t, 1), Logger: log.Logger()})
 	if _, err := rawDial(t, tr.Addrs()[0], rawTLS(certificate(t, edKey(200)), "h3")); err == nil {
 		t.Error("a peer that speaks h3 was let in")
 	}
-	log.says(t, "h3", quicnet.ALPN)
+	log.Says(t, "h3", quicnet.ALPN)
 
 	addr := rawListen(t, rawTLS(certificate(t, edKey(201)), "h3"), func(*quic.Conn) {})
 	_, err := tr.Dial(withPatience(t), addr, replica.PeerID{})
@@ -54,13 +55,13 @@ func rawListen(t testing.TB, conf *tls.Config, serve func(*quic.Conn)) (addr str
 func TestCertificatesOfAnotherKindAreRefused(t *testing.T) {
 	for name, key := range map[string]crypto.Signer{"ECDSA": ecKey(t), "RSA": rsaKey(t)} {
 		t.Run(name, func(t *testing.T) {
-			var log journal
-			tr := open(t, quicnet.Config{Identity: identity(t, 1), Logger: log.logger()})
+			var log nettest.Journal
+			tr := open(t, quicnet.Config{Identity: identity(t, 1), Logger: log.Logger()})
 			qc, err := rawDial(t, tr.Addrs()[0], rawTLS(certificate(t, key), quicnet.ALPN))
 			if err == nil { // a TLS 1.3 client is done before the server has judged it
 				<-qc.Context().Done()
 			}
-			log.says(t, "no Ed25519 key")
+			log.Says(t, "no Ed25519 key")
 
 			addr := rawListen(t, rawTLS(certificate(t, key), quicnet.ALPN), func(*quic.Conn) {})
 			if _, err := tr.Dial(withPatience(t), addr, replica.PeerID{}); err == nil || !strings.Contains(err.Error(), "no Ed25519 key") {
@@ -98,8 +99,8 @@ func TestBadGreetings(t *testing.T) {
 		{"nothing", nil, replica.CloseMalformed, "no Hello in time"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var log journal
-			tr := open(t, quicnet.Config{Identity: identity(t, 1), Logger: log.logger(), HandshakeTimeout: 300 * time.Millisecond})
+			var log nettest.Journal
+			tr := open(t, quicnet.Config{Identity: identity(t, 1), Logger: log.Logger(), HandshakeTimeout: 300 * time.Millisecond})
 			qc := rawConnect(t, tr)
 			start := time.Now()
 			if c.bytes != nil {
@@ -109,7 +110,7 @@ func TestBadGreetings(t *testing.T) {
 			if took := time.Since(start); took > 3*time.Second {
 				t.Errorf("it took %s", took)
 			}
-			log.says(t, c.reason)
+			log.Says(t, c.reason)
 			// The node is well.
 			_, _, conn := rawHello(t, tr)
 			conn.Close(replica.CloseDone, "")
@@ -245,10 +246,10 @@ func TestFloodIsBounded(t *testing.T) {
 }
 
 func TestRefusalsAreToldToBothSidesAndLogged(t *testing.T) {
-	var here, there journal
+	var here, there nettest.Journal
 	var allowed atomic.Bool
-	a := open(t, quicnet.Config{Identity: identity(t, 1), Logger: here.logger()})
-	b := open(t, quicnet.Config{Identity: identity(t, 2), Logger: there.logger(), Allow: func(replica.PeerID) bool { return allowed.Load() }})
+	a := open(t, quicnet.Config{Identity: identity(t, 1), Logger: here.Logger()})
+	b := open(t, quicnet.Config{Identity: identity(t, 2), Logger: there.Logger(), Allow: func(replica.PeerID) bool { return allowed.Load() }})
 
 	_, err := a.Dial(withPatience(t), b.Addrs()[0], b.Self())
 	var closed *replica.CloseError
@@ -258,7 +259,7 @@ func TestRefusalsAreToldToBothSidesAndLogged(t *testing.T) {
 	if !strings.Contains(closed.Reason, a.Self().String()) {
 		t.Errorf("the reason %q does not name the peer that is to be allowed", closed.Reason)
 	}
-	there.says(t, "peer not allowed", a.Self().String())
+	there.Says(t, "peer not allowed", a.Self().String())
 
 	allowed.Store(true) // the list may change at any time
 	if _, err := a.Dial(withPatience(t), b.Addrs()[0], b.Self()); err != nil {
@@ -268,23 +269,23 @@ func TestRefusalsAreToldToBothSidesAndLogged(t *testing.T) {
 	if !errors.As(err, &closed) || closed.Code != replica.CloseWrongPeer {
 		t.Fatalf("Dial with a wrong expectation: %v", err)
 	}
-	there.says(t, "wrong peer ID", "expected "+a.Self().String())
+	there.Says(t, "wrong peer ID", "expected "+a.Self().String())
 	if _, err := b.Dial(withPatience(t), b.Addrs()[0], replica.PeerID{}); !errors.As(err, &closed) || closed.Code != replica.CloseSameIdentity {
 		t.Fatalf("Dial of itself: %v", err)
 	}
-	there.says(t, "same identity")
+	there.Says(t, "same identity")
 }
 
 func TestRefusalsDoNotFloodTheLog(t *testing.T) {
-	var log journal
-	tr := open(t, quicnet.Config{Identity: identity(t, 1), Logger: log.logger(), Allow: func(replica.PeerID) bool { return false }})
+	var log nettest.Journal
+	tr := open(t, quicnet.Config{Identity: identity(t, 1), Logger: log.Logger(), Allow: func(replica.PeerID) bool { return false }})
 	for range 30 {
 		qc, err := rawDial(t, tr.Addrs()[0], rawTLS(certificate(t, edKey(200)), quicnet.ALPN))
 		if err == nil { // the refusal may come before Dial is done
 			closedWith(t, qc, replica.CloseNotAllowed, "")
 		}
 	}
-	log.says(t, "peer not allowed")
+	log.Says(t, "peer not allowed")
 	if n := strings.Count(log.String(), "refused a connection"); n > 10 {
 		t.Errorf("30 refusals gave %d lines", n)
 	}

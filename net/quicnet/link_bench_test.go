@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"testing"
 	"time"
@@ -88,11 +87,7 @@ func syncOver(b *testing.B, l nettest.Loss) {
 // bareOver returns how long it takes from dialling until that many bytes have come in one stream.
 func bareOver(ctx context.Context, b *testing.B, l nettest.Loss, bytes uint64) time.Duration {
 	end := func(number byte) *quic.Transport {
-		socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		tr := &quic.Transport{Conn: nettest.NewLossyPacketConn(socket, uint64(number), l)}
+		tr := &quic.Transport{Conn: lossySocket(b, number, l)}
 		b.Cleanup(func() {
 			tr.Close()
 			tr.Conn.Close()

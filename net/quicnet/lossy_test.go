@@ -75,14 +75,20 @@ func exchangeOver(t testing.TB, l nettest.Loss, documents int) (time.Duration, n
 	return time.Since(began), wire.Counts()
 }
 
-// openOver opens a replica whose packets are treated badly.
-func openOver(t testing.TB, number byte, l nettest.Loss) (*replica.Replica, *nettest.LossyPacketConn) {
+// lossySocket opens a socket whose packets are treated badly.
+func lossySocket(t testing.TB, number byte, l nettest.Loss) *nettest.LossyPacketConn {
 	t.Helper()
 	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	wire := nettest.NewLossyPacketConn(socket, uint64(number), l)
+	return nettest.NewLossyPacketConn(socket, uint64(number), l)
+}
+
+// openOver opens a replica whose packets are treated badly.
+func openOver(t testing.TB, number byte, l nettest.Loss) (*replica.Replica, *nettest.LossyPacketConn) {
+	t.Helper()
+	wire := lossySocket(t, number, l)
 	tr := open(t, quicnet.Config{
 		Identity: identity(t, number), Listen: "127.0.0.1:0", PacketConn: wire, InsecureAllowAny: true, Logger: slog.New(slog.DiscardHandler),
 	})

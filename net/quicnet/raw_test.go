@@ -1,7 +1,6 @@
 package quicnet_test
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -12,10 +11,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"log/slog"
 	"math/big"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -149,43 +146,4 @@ func closedWith(t testing.TB, qc *quic.Conn, code replica.CloseCode, reason stri
 	if !errors.As(err, &app) || !app.Remote || app.ErrorCode != quic.ApplicationErrorCode(code) || !strings.Contains(app.ErrorMessage, reason) {
 		t.Errorf("closed with %v, want code %d and %q", err, code, reason)
 	}
-}
-
-// journal is a log that a test can read and wait for.
-type journal struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
-
-func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
-
-// says waits until the log has all the parts.
-func (j *journal) says(t testing.TB, parts ...string) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
-		missing := ""
-		for _, p := range parts {
-			if !strings.Contains(j.String(), p) {
-				missing = p
-			}
-		}
-		if missing == "" {
-			return
-		}
-	}
-	t.Errorf("the log does not say %q:\n%s", parts, j.String())
 }
