@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"errors"
 	"time"
 
 	"github.com/anabranch-db/anabranch/crdt"
@@ -32,13 +31,11 @@ func (s *Space) mayLeave(peer PeerID) docstore.Admission {
 
 // isFree reports whether a peer may be told all that is durable. It is called with s.mu held.
 func (s *Space) isFree(peer PeerID) bool {
-	return !s.fenced && s.durable.max <= s.r.clockLimit() && s.durable.owned.MayTellAll(peer, s.durable.VV)
+	return !s.isHolding() && s.durable.owned.MayTellAll(peer, s.durable.VV)
 }
 
-// isHolding reports whether something durable may be told nobody, for longer than a note takes.
+// isHolding reports whether something durable may be told nobody, for longer than a note takes. It is called with s.mu held.
 func (s *Space) isHolding() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return s.fenced || s.durable.max > s.r.clockLimit() || s.durable.owned.IsReissuing()
 }
 
@@ -79,14 +76,16 @@ func (f *source) guarded(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*pro
 	return &protocol.Delta{Delta: *d}, nil
 }
 
-var errHeld = errors.New("this replica holds writes that it may not tell of: its clock is or was ahead")
-
-// mayHandOut reports whether a peer may be told of any cells, as in a repair, and notes that it is.
+// mayHandOut returns nil if a peer may be told of any cells, as in a repair or a snapshot, and notes that it is. The error is protocol.ErrHeld, or
+// protocol.ErrWait if only a note is missing.
 func (s *Space) mayHandOut(peer PeerID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.isFree(peer) {
-		return errHeld
+	switch {
+	case s.isHolding():
+		return protocol.ErrHeld
+	case !s.isFree(peer):
+		return protocol.ErrWait
 	}
 	s.handAll(peer)
 	return nil

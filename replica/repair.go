@@ -127,6 +127,8 @@ func (ses *session) doRepairs(ctx context.Context) {
 	}
 }
 
+var errHeld = errors.New("this replica holds writes that it may not tell of: its clock is or was ahead")
+
 // doRepair does one job.
 func (ses *session) doRepair(ctx context.Context) {
 	ses.mu.Lock()
@@ -136,8 +138,8 @@ func (ses *session) doRepair(ctx context.Context) {
 	if job == nil {
 		return
 	}
-	res := protocol.RepairResult{Err: ses.space.mayHandOut(ses.conn.peer)}
-	if res.Err == nil {
+	res := protocol.RepairResult{Err: errHeld}
+	if ses.space.mayHandOut(ses.conn.peer) == nil {
 		res = ses.space.doRepairJob(ctx, ses.conn.peer, job)
 	}
 	ses.mu.Lock()

@@ -85,14 +85,9 @@ func (f *source) mayHandOut(vv crdt.VersionVector) error {
 	if !vv.LessOrEqual(f.space.durableNow().VV) {
 		return protocol.ErrWait // it is about to be published: until then nobody has looked at what may leave
 	}
-	if f.space.mayHandOut(f.peer) == nil {
-		return nil
-	}
-	f.wantsNote = true
-	if f.space.isHolding() {
-		return protocol.ErrHeld
-	}
-	return protocol.ErrWait
+	err := f.space.mayHandOut(f.peer)
+	f.wantsNote = f.wantsNote || err != nil
+	return err
 }
 
 // Piece implements protocol.SnapshotSource.

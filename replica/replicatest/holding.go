@@ -137,7 +137,7 @@ func (g guard) Delta(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*protoco
 // isFree reports whether all that is durable may be told, and notes that it is.
 func (g guard) isFree() bool {
 	r, peer := g.replica, g.peer.replica.node.peer
-	if r.durable.horizon.Max() > r.node.sim.limitFor(r.node) || !r.durable.owned.MayTellAll(peer, r.durable.VV) {
+	if r.isHolding() || !r.durable.owned.MayTellAll(peer, r.durable.VV) {
 		return false
 	}
 	for id := range r.durable.owned {
@@ -146,12 +146,16 @@ func (g guard) isFree() bool {
 	return true
 }
 
+// isHolding reports whether something durable may be told nobody, for longer than a note takes.
+func (r *replica) isHolding() bool {
+	return r.durable.horizon.Max() > r.node.sim.limitFor(r.node) || r.durable.owned.IsReissuing()
+}
+
 // Begin implements protocol.SnapshotSource.
 func (g guard) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
 	if !g.isFree() {
-		r, limit := g.replica, g.replica.node.sim.limitFor(g.replica.node)
-		r.note(g.peer.replica.node.peer, limit)
-		if r.durable.horizon.Max() > limit || r.durable.owned.IsReissuing() {
+		g.replica.note(g.peer.replica.node.peer, g.replica.node.sim.limitFor(g.replica.node))
+		if g.replica.isHolding() {
 			return nil, protocol.ErrHeld
 		}
 		return nil, protocol.ErrWait

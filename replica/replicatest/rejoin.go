@@ -90,7 +90,7 @@ func (f source) Delta(origin crdt.ReplicaID, from, to, pruned hlc.Time) (*protoc
 func (f source) Begin(q *protocol.SnapshotRequest) (*protocol.SnapshotBegin, error) {
 	r, s := f.replica, f.replica.node.sim
 	if !s.settles && s.rejoin.IntN(3) == 0 {
-		return nil, protocol.ErrBusy // as if so
+		return nil, protocol.ErrBusy // as if it were
 	}
 	f.stream.close()
 	snap, err := r.node.store.Snapshot()
